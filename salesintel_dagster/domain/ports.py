@@ -1,0 +1,173 @@
+"""What the flows need of the outside world, as small abstract classes.
+
+Each has an in-memory fake in the tests and one adapter; the same contract tests run on both. Every method may
+raise the errors of `domain.errors` named beside it and no others.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+
+from salesintel_dagster.domain.calendar import DayWindow
+from salesintel_dagster.domain.embedding import EmbeddingSpec, VectorBytes
+from salesintel_dagster.domain.progress import Progress
+from salesintel_dagster.domain.sale import RowRules, SourceRow
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDay:
+    """One day's rows, streamed from one snapshot of the source, and the evidence of how they were asked for."""
+
+    rows: Iterator[list[SourceRow]]
+    evidence: Mapping[str, str]
+
+
+class SaleSource(ABC):
+    """Where sold products come from."""
+
+    @property
+    @abstractmethod
+    def rules(self) -> RowRules:
+        """What this source may send: its tenants and its default currency."""
+
+    @abstractmethod
+    def read(self, window: DayWindow) -> AbstractContextManager[SourceDay]:
+        """Open one read-only snapshot of the window's rows, in the stable order (sold_at, sale_id, ...).
+
+        Rows without a sold_at come last, so that they are quarantined and not lost. Raises SourceUnavailable,
+        SourceSchemaMismatch.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedImage:
+    """Bytes that really are a whole JPEG or PNG of `width` x `height` pixels."""
+
+    data: bytes
+    content_type: str
+    width: int
+    height: int
+
+
+class ImageFetcher(ABC):
+    """One try at one image. Retries, limits and the record of what happened are the flow's."""
+
+    @abstractmethod
+    def fetch(self, url: str, deadline_seconds: float) -> FetchedImage:
+        """Download and verify one image within a total deadline. Raises ImageTransient, ImageRefused."""
+
+
+class ObjectStore(ABC):
+    """Keys and bytes. A put is atomic: a reader sees the old object or the new one."""
+
+    @abstractmethod
+    def put(self, key: str, body: bytes | Path, content_type: str) -> None:
+        """Store bytes, or a file's content, under `key`. Raises StoreUnavailable."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """Return the object's bytes. Raises ObjectMissing, StoreUnavailable."""
+
+    @abstractmethod
+    def download(self, key: str, path: Path) -> None:
+        """Write the object's bytes to a local file. Raises ObjectMissing, StoreUnavailable."""
+
+    @abstractmethod
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys under `prefix`, in order. Raises StoreUnavailable."""
+
+
+class Embedder(ABC):
+    """One paid call: an image in, a vector out."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> EmbeddingSpec:
+        """Model, dimension and preprocessing of every vector this embedder gives."""
+
+    @abstractmethod
+    def embed(self, image: bytes) -> VectorBytes:
+        """Return the checked vector of a JPEG or PNG.
+
+        Raises EmbeddingTransient, EmbeddingRefused (this image), EmbedderUnusable (every image).
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class DayScope:
+    """The rows one export day owns in the table: nothing outside it is ever touched."""
+
+    day: date
+    tenants: tuple[str, ...]
+    source_system: str
+
+
+@dataclass(frozen=True, slots=True)
+class DayFacts:
+    """What the table holds of a day: the other side of the source check."""
+
+    rows: int
+    price_sum: Decimal
+    duplicate_sale_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One atomic commit: what it replaced and what is there now."""
+
+    snapshot_id: int | None
+    rows_written: int
+    rows_replaced: int
+    data_files: int
+    attempts: int
+    seconds: float
+
+
+class SalesTable(ABC):
+    """The keyed Iceberg table. There is no append, upsert or partition overwrite on purpose: they double rows."""
+
+    @abstractmethod
+    def replace_day(
+        self,
+        scope: DayScope,
+        rows: Callable[[], Iterator[pa.RecordBatch]],
+        properties: Mapping[str, str],
+        *,
+        allow_empty: bool,
+    ) -> Commit:
+        """Replace the scope's rows by `rows()` (SALES_SCHEMA) in one commit; `rows` is called again on a retry.
+
+        Raises EmptyReplacement, DuplicateKeys, CommitConflict, SchemaDrift, TableUnavailable.
+        """
+
+    @abstractmethod
+    def day_facts(self, scope: DayScope) -> DayFacts:
+        """Count the scope's rows and add up their prices, reading no vector. Raises TableUnavailable."""
+
+    @abstractmethod
+    def read_day(self, scope: DayScope, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+        """Stream some columns of the scope's rows. Raises TableUnavailable."""
+
+
+class ProgressLedger(ABC):
+    """Progress per day and run. Losing it never fails an export."""
+
+    @abstractmethod
+    def record(self, progress: Progress) -> None:
+        """Write the run's record; the day's newest record by started_at stands. Raises ProgressUnavailable."""
+
+    @abstractmethod
+    def newest(self, day: date) -> Progress | None:
+        """Return the newest run's record of a day. Raises ProgressUnavailable."""
+
+    @abstractmethod
+    def history(self, day: date) -> list[Progress]:
+        """Return every run's record of a day, newest first. Raises ProgressUnavailable."""

@@ -1,0 +1,213 @@
+"""A sale as we keep it, and the one place where a source row becomes one or is rejected with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING
+
+from salesintel_dagster.domain.currencies import ISO_4217
+
+if TYPE_CHECKING:
+    from salesintel_dagster.domain.calendar import DayWindow
+
+SourceRow = Mapping[str, object]
+"""One row as a source gives it, keyed by our field names (`SOURCE_FIELDS`)."""
+
+SOURCE_FIELDS = (
+    "sale_id",
+    "product_id",
+    "tenant_id",
+    "category",
+    "brand",
+    "condition",
+    "sold_price",
+    "currency",
+    "sold_at",
+    "image_url",
+)
+
+CONDITIONS = frozenset({"new", "like_new", "very_good", "good", "fair", "poor", "unknown"})
+TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+MAX_TEXT_BYTES = 1024
+"""Longest id, category or brand. DynamoDB's partition key ends at 2,048 bytes and an id may double when escaped."""
+MAX_URL_BYTES = 8192
+PRICE_SCALE = 2
+PRICE_DIGITS = 18
+MAX_SHOWN_CHARACTERS = 120
+"""A rejected value is shown up to here: a quarantine report must stay readable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sale:
+    """One sale, valid by construction through `parse_sale`. (tenant_id, sale_id) is its identity."""
+
+    sale_id: str
+    product_id: str
+    tenant_id: str
+    category: str
+    brand: str | None
+    condition: str
+    condition_raw: str | None
+    sold_price: Decimal
+    currency: str
+    currency_defaulted: bool
+    sold_at: datetime
+    sold_date: date
+    image_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a row was not taken: a stable code, the field, the value as shown and the rule in words."""
+
+    code: str
+    field: str
+    value: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowRules:
+    """What a source may send.
+
+    `tenant` is the tenant of a source without a tenant column; otherwise rows name their own, which must be one
+    of `tenants`: a day's replace covers the tenants of its source and no others.
+    """
+
+    tenants: frozenset[str]
+    default_currency: str
+    tenant: str | None = None
+
+
+class _Rejected(Exception):
+    def __init__(self, code: str, field: str, value: object, rule: str) -> None:
+        super().__init__(code)
+        self.rejection = Rejection(code, field, shown(value), rule)
+
+
+def shown(value: object) -> str:
+    """Return `value` as a report shows it: bounded, printable."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "…"
+
+
+def parse_sale(row: SourceRow, rules: RowRules, window: DayWindow) -> Sale | Rejection:
+    """Return the sale in `row`, or the first rule that it breaks. Never raises for what a row holds."""
+    try:
+        return _parse(row, rules, window)
+    except _Rejected as rejected:
+        return rejected.rejection
+
+
+def _parse(row: SourceRow, rules: RowRules, window: DayWindow) -> Sale:
+    tenant = _tenant(row, rules)
+    product = _required_text(row, "product_id")
+    sold_at = _instant(row, window)
+    currency, defaulted = _currency(row, rules.default_currency)
+    condition_raw = _optional_text(row, "condition")
+    return Sale(
+        sale_id=_optional_text(row, "sale_id") or generated_sale_id(tenant, product, sold_at),
+        product_id=product,
+        tenant_id=tenant,
+        category=_required_text(row, "category"),
+        brand=_optional_text(row, "brand"),
+        condition=normalised_condition(condition_raw),
+        condition_raw=condition_raw,
+        sold_price=_price(row),
+        currency=currency,
+        currency_defaulted=defaulted,
+        sold_at=sold_at,
+        sold_date=sold_at.astimezone(window.zone).date(),
+        image_url=_optional_text(row, "image_url", MAX_URL_BYTES),
+    )
+
+
+def generated_sale_id(tenant: str, product: str, sold_at: datetime) -> str:
+    """Return the id of a sale whose source has none: a hash of tenant, product and instant (microseconds, UTC)."""
+    parts = "\x1f".join((tenant, product, sold_at.astimezone(UTC).isoformat(timespec="microseconds")))
+    return f"gen-{hashlib.sha256(parts.encode()).hexdigest()[:32]}"
+
+
+def normalised_condition(raw: str | None) -> str:
+    """Return one of `CONDITIONS`; a word that is none of them is `unknown`, and the raw word is kept beside it."""
+    word = re.sub(r"[\s-]+", "_", (raw or "").strip().lower())
+    return word if word in CONDITIONS else "unknown"
+
+
+def _tenant(row: SourceRow, rules: RowRules) -> str:
+    value = rules.tenant if rules.tenant is not None else row.get("tenant_id")
+    if value is None or value == "":
+        raise _Rejected("TENANT_MISSING", "tenant_id", value, "a sale names its tenant")
+    if not isinstance(value, str) or not TENANT_PATTERN.fullmatch(value):
+        raise _Rejected("TENANT_INVALID", "tenant_id", value, f"a tenant matches {TENANT_PATTERN.pattern}")
+    if value not in rules.tenants:
+        raise _Rejected("TENANT_UNKNOWN", "tenant_id", value, "the tenant is one of those configured for the source")
+    return value
+
+
+def _optional_text(row: SourceRow, field: str, max_bytes: int = MAX_TEXT_BYTES) -> str | None:
+    value = row.get(field)
+    if value is None:
+        return None
+    text = value.strip() if isinstance(value, str) else str(value)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise _Rejected("TEXT_INVALID", field, value, "text is valid Unicode") from None
+    if size > max_bytes:
+        raise _Rejected("TEXT_TOO_LONG", field, value, f"at most {max_bytes} bytes of UTF-8")
+    return text or None
+
+
+def _required_text(row: SourceRow, field: str) -> str:
+    text = _optional_text(row, field)
+    if text is None:
+        raise _Rejected("FIELD_MISSING", field, row.get(field), "the field is required and not empty")
+    return text
+
+
+def _price(row: SourceRow) -> Decimal:
+    value = row.get("sold_price")
+    if value is None or isinstance(value, bool):
+        raise _Rejected("PRICE_MISSING", "sold_price", value, "a sale has a price")
+    try:
+        price = value if isinstance(value, Decimal) else Decimal(str(value).strip())
+    except InvalidOperation:
+        raise _Rejected("PRICE_INVALID", "sold_price", value, "a price is a decimal number") from None
+    if not price.is_finite():
+        raise _Rejected("PRICE_INVALID", "sold_price", value, "a price is a finite number")
+    if price <= 0:
+        raise _Rejected("PRICE_NOT_POSITIVE", "sold_price", value, "a sale's price is above zero")
+    if price.adjusted() >= PRICE_DIGITS - PRICE_SCALE:
+        raise _Rejected("PRICE_TOO_LARGE", "sold_price", value, "a price fits decimal(18,2)")
+    cents = price.quantize(Decimal("0.01"))
+    if cents != price:
+        raise _Rejected("PRICE_TOO_FINE", "sold_price", value, "a price has at most two decimals")
+    return cents
+
+
+def _currency(row: SourceRow, default: str) -> tuple[str, bool]:
+    value = row.get("currency")
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return default, True
+    code = value.strip().upper() if isinstance(value, str) else ""
+    if code not in ISO_4217:
+        raise _Rejected("CURRENCY_UNKNOWN", "currency", value, "a currency is an ISO 4217 code")
+    return code, False
+
+
+def _instant(row: SourceRow, window: DayWindow) -> datetime:
+    value = row.get("sold_at")
+    if value is None:
+        raise _Rejected("SOLD_AT_MISSING", "sold_at", value, "a sale has the instant at which it was sold")
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise _Rejected("SOLD_AT_INVALID", "sold_at", value, "an instant is a timestamp with a time zone")
+    instant = value.astimezone(UTC)
+    if not window.start <= instant < window.end:
+        raise _Rejected("OUTSIDE_PARTITION", "sold_at", value, "a partition takes the sales of its own day only")
+    return instant

@@ -1,0 +1,1 @@
+"""Ring 2: verbs over ports. No Dagster, no AWS; batches of rows are Arrow."""
