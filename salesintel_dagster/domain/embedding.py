@@ -31,11 +31,15 @@ class EmbeddingSpec:
     dimension: int
     preprocess_version: str
 
+    @property
+    def cache_prefix(self) -> str:
+        """Where the object store keeps the vectors of this spec, and none of another."""
+        model = hashlib.sha256(self.model_id.encode()).hexdigest()[:12]
+        return f"embeddings/{model}-{self.dimension}-{self.preprocess_version}/"
+
     def cache_key(self, image_sha256: str) -> str:
         """Return the object-store key under which this image's vector is kept."""
-        model = hashlib.sha256(self.model_id.encode()).hexdigest()[:12]
-        space = f"{model}-{self.dimension}-{self.preprocess_version}"
-        return f"embeddings/{space}/{image_sha256[:2]}/{image_sha256}.f32"
+        return f"{self.cache_prefix}{image_sha256[:2]}/{image_sha256}.f32"
 
     def embedding_id(self, product_id: str, image_sha256: str) -> str:
         """Return the deterministic id of this image's vector under this spec."""
@@ -53,7 +57,7 @@ def vector_from_floats(floats: object, dimension: int) -> VectorBytes:
         raise VectorInvalid(f"expected a list of numbers, found {type(floats).__name__}")
     if len(floats) != dimension:
         raise VectorInvalid(f"expected {dimension} numbers, found {len(floats)}")
-    if not all(type(value) in (float, int) for value in floats):
+    if not set(map(type, floats)) <= {float, int}:
         raise VectorInvalid("expected numbers only")
     try:
         doubles = np.array(floats, dtype=np.float64)

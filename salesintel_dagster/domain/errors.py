@@ -17,15 +17,20 @@ No error text carries a secret, a row's content or a URL with its query.
     |   |-- EmbeddingRefused         final for this image
     |   `-- EmbedderUnusable         final for the whole run: permission, region, model
     |-- StoreError                   the object store
+    |   |-- KeyInvalid               a key breaks the rules; nothing was asked of the store
     |   |-- ObjectMissing
-    |   `-- StoreUnavailable
+    |   |-- StoreUnavailable
+    |   `-- StagesMisaligned         the staged data sets of a day do not speak of the same sales
     |-- TableError                   the Iceberg table
     |   |-- CommitConflict           another writer was first, more often than we retry
     |   |-- TableUnavailable         catalog or storage out of reach within the deadline
     |   |-- EmptyReplacement         zero rows would replace a day that has rows
     |   |-- DuplicateKeys            one frame holds a key twice
-    |   `-- SchemaDrift              the table's schema or partition spec is not ours
+    |   |-- OutsideScope             a row is of another day, tenant or source than the one being replaced
+    |   |-- SchemaDrift              the table's schema or partition spec is not ours
+    |   `-- QueryRefused             SQL that is not one SELECT over our tables, or does not run
     |-- ProgressUnavailable          the progress ledger cannot be written (never fails an export)
+    |-- DeployFailed                 the infrastructure template could not be deployed; names the resource and why
     |-- CheckBlocked                 a blocking asset check failed
     `-- WorldError                   the embedded world cannot start or is not running
 """
@@ -108,12 +113,20 @@ class StoreError(SalesIntelError):
     """The object store failed."""
 
 
+class KeyInvalid(StoreError):
+    """A key breaks the rules; nothing was asked of the store."""
+
+
 class ObjectMissing(StoreError):
     """No object under that key."""
 
 
 class StoreUnavailable(StoreError):
     """The object store did not answer within its retries."""
+
+
+class StagesMisaligned(StoreError):
+    """The staged data sets of a day do not speak of the same sales; the message names the one to make again."""
 
 
 class TableError(SalesIntelError):
@@ -136,12 +149,24 @@ class DuplicateKeys(TableError):
     """One frame holds a (tenant_id, sale_id) twice."""
 
 
+class OutsideScope(TableError):
+    """A row is of another day, tenant or source than the one being replaced."""
+
+
 class SchemaDrift(TableError):
     """The table's schema or partition spec is not the one this version writes."""
 
 
+class QueryRefused(TableError):
+    """The SQL is not one SELECT over our tables, or does not run."""
+
+
 class ProgressUnavailable(SalesIntelError):
     """The progress ledger cannot be written. An export goes on without it."""
+
+
+class DeployFailed(SalesIntelError):
+    """The infrastructure template could not be deployed; the message names the resource and its reason."""
 
 
 class CheckBlocked(SalesIntelError):

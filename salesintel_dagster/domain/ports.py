@@ -145,7 +145,8 @@ class SalesTable(ABC):
     ) -> Commit:
         """Replace the scope's rows by `rows()` (SALES_SCHEMA) in one commit; `rows` is called again on a retry.
 
-        Raises EmptyReplacement, DuplicateKeys, CommitConflict, SchemaDrift, TableUnavailable.
+        Raises EmptyReplacement, DuplicateKeys, OutsideScope, CommitConflict, SchemaDrift, TableUnavailable, and
+        what `rows` raises.
         """
 
     @abstractmethod

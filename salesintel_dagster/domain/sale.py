@@ -7,8 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from functools import lru_cache
+from types import NoneType
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from salesintel_dagster.domain.currencies import ISO_4217
 
@@ -33,13 +36,18 @@ SOURCE_FIELDS = (
 
 CONDITIONS = frozenset({"new", "like_new", "very_good", "good", "fair", "poor", "unknown"})
 TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-MAX_TEXT_BYTES = 1024
-"""Longest id, category or brand. DynamoDB's partition key ends at 2,048 bytes and an id may double when escaped."""
+MAX_TEXT_BYTES = 512
+"""Longest product, category or brand. DynamoDB's partition key ends at 2,048 bytes; `#` and `%` triple when escaped."""
+MAX_SALE_ID_BYTES = 256
+"""DynamoDB's sort key ends at 1,024 bytes and holds the date, too."""
 MAX_URL_BYTES = 8192
 PRICE_SCALE = 2
 PRICE_DIGITS = 18
+PRICE_TEXT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)  # Decimal() takes 1_000, 1e3 and Arabic digits, too
+_CENT = Decimal("0.01")
 MAX_SHOWN_CHARACTERS = 120
 """A rejected value is shown up to here: a quarantine report must stay readable."""
+_MAX_INTEGER_BITS = 1024  # Python refuses to print integers of more than 4,300 digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,12 @@ class _Rejected(Exception):
 
 def shown(value: object) -> str:
     """Return `value` as a report shows it: bounded, printable."""
+    if isinstance(value, str | bytes):
+        return repr(value) if len(value) <= MAX_SHOWN_CHARACTERS else repr(value[:MAX_SHOWN_CHARACTERS]) + "…"
+    if _is_long(value):
+        return "an integer of hundreds of digits"
+    if not isinstance(value, NoneType | int | float | Decimal | date | UUID):
+        return f"a value of type {type(value).__name__}"
     text = repr(value)
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "…"
 
@@ -111,7 +125,7 @@ def _parse(row: SourceRow, rules: RowRules, window: DayWindow) -> Sale:
     currency, defaulted = _currency(row, rules.default_currency)
     condition_raw = _optional_text(row, "condition")
     return Sale(
-        sale_id=_optional_text(row, "sale_id") or generated_sale_id(tenant, product, sold_at),
+        sale_id=_optional_text(row, "sale_id", MAX_SALE_ID_BYTES) or generated_sale_id(tenant, product, sold_at),
         product_id=product,
         tenant_id=tenant,
         category=_required_text(row, "category"),
@@ -122,7 +136,7 @@ def _parse(row: SourceRow, rules: RowRules, window: DayWindow) -> Sale:
         currency=currency,
         currency_defaulted=defaulted,
         sold_at=sold_at,
-        sold_date=sold_at.astimezone(window.zone).date(),
+        sold_date=window.day,
         image_url=_optional_text(row, "image_url", MAX_URL_BYTES),
     )
 
@@ -133,6 +147,7 @@ def generated_sale_id(tenant: str, product: str, sold_at: datetime) -> str:
     return f"gen-{hashlib.sha256(parts.encode()).hexdigest()[:32]}"
 
 
+@lru_cache(maxsize=1024)
 def normalised_condition(raw: str | None) -> str:
     """Return one of `CONDITIONS`; a word that is none of them is `unknown`, and the raw word is kept beside it."""
     word = re.sub(r"[\s-]+", "_", (raw or "").strip().lower())
@@ -154,14 +169,26 @@ def _optional_text(row: SourceRow, field: str, max_bytes: int = MAX_TEXT_BYTES) 
     value = row.get(field)
     if value is None:
         return None
-    text = value.strip() if isinstance(value, str) else str(value)
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise _Rejected("TEXT_INVALID", field, value, "text is valid Unicode") from None
-    if size > max_bytes:
+    if isinstance(value, str):
+        text = value.strip()
+    elif isinstance(value, int | Decimal | UUID) and not isinstance(value, bool) and not _is_long(value):
+        text = str(value)
+    else:
+        raise _Rejected("TEXT_INVALID", field, value, "text is a string, an integer, a decimal or a UUID")
+    if not (text.isascii() and len(text) <= max_bytes) and _utf8_bytes(text, field) > max_bytes:
         raise _Rejected("TEXT_TOO_LONG", field, value, f"at most {max_bytes} bytes of UTF-8")
     return text or None
+
+
+def _is_long(value: object) -> bool:
+    return isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS
+
+
+def _utf8_bytes(text: str, field: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise _Rejected("TEXT_INVALID", field, text, "text is valid Unicode") from None
 
 
 def _required_text(row: SourceRow, field: str) -> str:
@@ -173,22 +200,29 @@ def _required_text(row: SourceRow, field: str) -> str:
 
 def _price(row: SourceRow) -> Decimal:
     value = row.get("sold_price")
-    if value is None or isinstance(value, bool):
+    if value is None or (isinstance(value, str) and not value.strip()):
         raise _Rejected("PRICE_MISSING", "sold_price", value, "a sale has a price")
-    try:
-        price = value if isinstance(value, Decimal) else Decimal(str(value).strip())
-    except InvalidOperation:
-        raise _Rejected("PRICE_INVALID", "sold_price", value, "a price is a decimal number") from None
+    price = value if isinstance(value, Decimal) else _decimal(value)
     if not price.is_finite():
         raise _Rejected("PRICE_INVALID", "sold_price", value, "a price is a finite number")
     if price <= 0:
         raise _Rejected("PRICE_NOT_POSITIVE", "sold_price", value, "a sale's price is above zero")
     if price.adjusted() >= PRICE_DIGITS - PRICE_SCALE:
         raise _Rejected("PRICE_TOO_LARGE", "sold_price", value, "a price fits decimal(18,2)")
-    cents = price.quantize(Decimal("0.01"))
+    cents = price.quantize(_CENT)
     if cents != price:
         raise _Rejected("PRICE_TOO_FINE", "sold_price", value, "a price has at most two decimals")
     return cents
+
+
+def _decimal(value: object) -> Decimal:
+    if isinstance(value, str) and PRICE_TEXT.fullmatch(value.strip()):
+        return Decimal(value.strip())
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
+    raise _Rejected("PRICE_INVALID", "sold_price", value, "a price is a decimal number")
 
 
 def _currency(row: SourceRow, default: str) -> tuple[str, bool]:
@@ -205,9 +239,12 @@ def _instant(row: SourceRow, window: DayWindow) -> datetime:
     value = row.get("sold_at")
     if value is None:
         raise _Rejected("SOLD_AT_MISSING", "sold_at", value, "a sale has the instant at which it was sold")
-    if not isinstance(value, datetime) or value.tzinfo is None:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
         raise _Rejected("SOLD_AT_INVALID", "sold_at", value, "an instant is a timestamp with a time zone")
-    instant = value.astimezone(UTC)
+    try:
+        instant = value.astimezone(UTC)
+    except OverflowError:
+        raise _Rejected("OUTSIDE_PARTITION", "sold_at", value, "an instant lies within the years 1 to 9999") from None
     if not window.start <= instant < window.end:
         raise _Rejected("OUTSIDE_PARTITION", "sold_at", value, "a partition takes the sales of its own day only")
     return instant

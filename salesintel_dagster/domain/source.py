@@ -1,6 +1,7 @@
-"""Where the sales are in somebody else's database: a table or a query, and which column is which field.
+"""Where the sales are in somebody else's database: the server, a table or a query, and which column is which field.
 
-Names are validated here, before any of them reaches SQL text; values never reach SQL text at all.
+Names are validated here, before any of them reaches SQL text; values never reach SQL text at all. No message
+repeats a value of the connection: a mistyped connection string puts pieces of the password into other fields.
 """
 
 from __future__ import annotations
@@ -8,23 +9,83 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from salesintel_dagster.domain.errors import SourceMappingInvalid
-from salesintel_dagster.domain.sale import SOURCE_FIELDS, TENANT_PATTERN
+from salesintel_dagster.domain.errors import SettingInvalid, SourceMappingInvalid
+from salesintel_dagster.domain.sale import SOURCE_FIELDS, TENANT_PATTERN, RowRules
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 OPTIONAL_FIELDS = frozenset({"sale_id", "tenant_id", "brand", "condition", "currency", "image_url"})
 RECORDED_AT = "recorded_at"
 """Optional extra column: when the row was written. It attributes rows without a sold_at to one day."""
 
+_HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}|/[A-Za-z0-9._/-]{1,107}")
+_DATABASE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_MAX_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionParameters:
+    """How to reach the source database. `host` is a name, an address or a socket folder."""
+
+    host: str
+    database: str
+    username: str
+    password: str = field(repr=False)
+    port: int = 5432
+    sslmode: str = "prefer"
+    sslrootcert: str | None = None
+    connect_timeout_seconds: int = 10
+    statement_timeout_seconds: int = 300
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a server's name; the message names the field and the rule, never the value."""
+        rules = {
+            "host": (_matches(_HOST, self.host), "a host name, an address or a socket folder"),
+            "database": (_matches(_DATABASE, self.database), "letters, digits and _.-"),
+            "username": (_is_text(self.username), "text that is not empty"),
+            "password": (_is_text(self.password), "text that is not empty"),
+            "port": (_is_number(self.port, _MAX_PORT), f"an integer from 1 to {_MAX_PORT}"),
+            "sslmode": (self.sslmode in _SSL_MODES, f"one of {', '.join(_SSL_MODES)}"),
+            "sslrootcert": (self.sslrootcert is None or _is_text(self.sslrootcert), "a path or nothing"),
+            "connect_timeout_seconds": (_is_number(self.connect_timeout_seconds, 3600), "an integer from 1 to 3600"),
+            "statement_timeout_seconds": (
+                _is_number(self.statement_timeout_seconds, 86_400),
+                "an integer from 1 to 86400",
+            ),
+        }
+        wrong = [f"{name}: expected {rule}" for name, (kept, rule) in rules.items() if not kept]
+        if wrong:
+            raise SettingInvalid(f"source database: {'; '.join(wrong)}")
+
+    @property
+    def place(self) -> str:
+        """The server and database as a log may show them: no user, no password."""
+        return f"{self.host}:{self.port}/{self.database}"
+
+
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != "" and "\0" not in value
+
+
+def _is_number(value: object, largest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= largest
+
 
 @dataclass(frozen=True, slots=True)
 class SourceMapping:
     """A table (`schema.table` or `table`) or one SELECT, and the column of each field.
 
-    `columns` maps our field to their column; a field that is not named maps to the column of its own name, and an
-    optional field mapped to None has no column. `tenant` names the tenant of a source without a tenant column.
-    `sold_at_zone` is the zone of a sold_at column that stores local time without one.
+    `columns` maps our field to their column, letter by letter (no case folding); a field that is not named maps to
+    the column of its own name, and an optional field mapped to None has no column. `tenant` names the tenant of a
+    source without a tenant column; else `tenants` are those whose rows it may send. `sold_at_zone` is the zone of
+    columns that store local time without one: an hour that occurs twice is read as its second occurrence, standard
+    time.
     """
 
     table: str | None = "sales"
@@ -47,6 +108,8 @@ class SourceMapping:
         for tenant in ({self.tenant} if self.tenant is not None else set()) | self.tenants:
             if not TENANT_PATTERN.fullmatch(tenant):
                 raise SourceMappingInvalid(f"tenant {tenant!r}: a tenant matches {TENANT_PATTERN.pattern}")
+        if self.sold_at_zone is not None:
+            _check_zone(self.sold_at_zone)
 
     @staticmethod
     def _check_table(table: str) -> None:
@@ -59,7 +122,7 @@ class SourceMapping:
         if name not in SOURCE_FIELDS and name != RECORDED_AT:
             raise SourceMappingInvalid(f"columns: {name!r} is not a field; fields are {', '.join(SOURCE_FIELDS)}")
         if column is None:
-            if name not in OPTIONAL_FIELDS:
+            if name not in OPTIONAL_FIELDS and name != RECORDED_AT:
                 raise SourceMappingInvalid(f"columns: {name} is required and needs a column")
         elif not IDENTIFIER.fullmatch(column):
             raise SourceMappingInvalid(f"columns: {name}: {column!r} is not a plain column name")
@@ -71,6 +134,20 @@ class SourceMapping:
         if name == RECORDED_AT:
             return self.columns.get(RECORDED_AT)
         return self.columns.get(name, name)
+
+    def rules(self, default_currency: str) -> RowRules:
+        """Return what rows of this source may hold. Raises SourceMappingInvalid where no tenant is named."""
+        tenants = frozenset({self.tenant}) if self.tenant is not None else self.tenants
+        if not tenants:
+            raise SourceMappingInvalid("a source names its tenant, or the tenants whose rows it may send")
+        return RowRules(tenants, default_currency, self.tenant)
+
+
+def _check_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise SourceMappingInvalid("sold_at_zone: expected an IANA time zone such as Europe/Vilnius") from None
 
 
 def check_query(query: str) -> None:

@@ -1,0 +1,216 @@
+"""The keyed Iceberg table behind the SalesTable port, and the only module that writes Iceberg.
+
+A day is replaced by one transaction: an overwrite with an exact filter is a compare-and-set that refuses the loser
+of a race, and the loser redoes the whole replacement on the new state. append, upsert and dynamic partition
+overwrite are not offered: measured in pyiceberg 0.12, they double rows under two writers or wipe the month.
+File rule: one data file never mixes days, tenants or sources, so that replacing a day drops whole files.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from salesintel_dagster.adapters.commit_witness import CommitWitness
+from salesintel_dagster.adapters.planned_files import scan
+from salesintel_dagster.adapters.table_layout import SALES_TABLE, day_filter, load_or_create
+from salesintel_dagster.domain.clock import Clock
+from salesintel_dagster.domain.columns import SALES_SCHEMA
+from salesintel_dagster.domain.day_frame import KEY, DayFrame, chunked, repeated_sale_ids
+from salesintel_dagster.domain.errors import (
+    CommitConflict,
+    EmptyReplacement,
+    SalesIntelError,
+    SchemaDrift,
+    TableUnavailable,
+)
+from salesintel_dagster.domain.ports import Commit, DayFacts, DayScope, SalesTable
+from salesintel_dagster.domain.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+CHUNK_ROWS = 10_000
+"""Rows in one data file and in memory at once: 40 MB of vectors. A usual day is one chunk and one file a tenant."""
+COMMIT_RETRY = RetryPolicy(retries=5, base_seconds=0.2, deadline_seconds=120.0)
+
+Result = TypeVar("Result")
+
+
+class IcebergSalesTable(SalesTable):
+    """`connect` opens the catalog, on first use and again after a failure to open it; it is kept after that."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Catalog],
+        clock: Clock,
+        *,
+        name: str = SALES_TABLE,
+        retry: RetryPolicy = COMMIT_RETRY,
+        chunk_rows: int = CHUNK_ROWS,
+    ) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._name = name
+        self._retry = retry
+        self._chunk_rows = chunk_rows
+        self._catalog: Catalog | None = None
+        self._lock = threading.Lock()
+
+    def replace_day(
+        self,
+        scope: DayScope,
+        rows: Callable[[], Iterator[pa.RecordBatch]],
+        properties: Mapping[str, str],
+        *,
+        allow_empty: bool,
+    ) -> Commit:
+        """Replace the scope's rows by `rows()` in one commit. See the port for what is raised."""
+        replacement = _Replacement(scope, rows, dict(properties), allow_empty, self._chunk_rows)
+        started = self._clock.monotonic()
+        tries, snapshots = self._retried(lambda: replacement.attempt(self._load()))
+        return replacement.commit(snapshots, tries, self._clock.monotonic() - started)
+
+    def day_facts(self, scope: DayScope) -> DayFacts:
+        """Count the scope's rows and add up their prices, reading no vector. Raises TableUnavailable, SchemaDrift."""
+        _, rows = self._retried(lambda: _read(self._load(), scope, (*KEY, "sold_price")))
+        total = pc.sum(rows.column("sold_price"), min_count=0).as_py()
+        return DayFacts(rows.num_rows, total, repeated_sale_ids(rows.select(KEY)))
+
+    def read_day(self, scope: DayScope, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+        """Stream some columns of the scope's rows. Raises TableUnavailable, SchemaDrift."""
+        _, table = self._retried(self._load)
+        with translated():
+            yield from scan(table, day_filter(scope), columns, SALES_SCHEMA)
+
+    def _load(self) -> Table:
+        with self._lock:
+            if self._catalog is None:
+                self._catalog = self._connect()
+        return load_or_create(self._catalog, self._name)
+
+    def _retried(self, operation: Callable[[], Result]) -> tuple[int, Result]:
+        """Return the number of tries and the result; conflicts and outages are tried again until the deadline."""
+        started = self._clock.monotonic()
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                with translated():
+                    return tries, operation()
+            except (CommitConflict, TableUnavailable) as error:
+                elapsed = self._clock.monotonic() - started
+                wait = self._retry.wait_seconds(tries, elapsed, self._clock.jitter())
+                if wait is None:
+                    _give_up(error, tries, elapsed)
+            self._clock.sleep(wait)
+
+
+@dataclass(slots=True)
+class _Replacement:
+    """One replacement of one day, over all its attempts."""
+
+    scope: DayScope
+    rows: Callable[[], Iterator[pa.RecordBatch]]
+    properties: dict[str, str]
+    allow_empty: bool
+    chunk_rows: int
+    witness: CommitWitness = field(default_factory=CommitWitness)
+    frame: DayFrame = field(init=False)
+
+    def attempt(self, table: Table) -> tuple[Mapping[str, str], ...]:
+        """Replace the day on the table's present state; return the summaries of the snapshots it made, if any."""
+        if self.witness.landed(table.metadata):
+            return self.witness.summaries(table.metadata)
+        # An overwrite of a day that is new matches nothing, and says so by a warning on every first commit.
+        warnings.filterwarnings("ignore", message="Delete operation did not match any records")
+        schema = table.schema().as_arrow()
+        self.witness.watch(table)
+        self.frame = DayFrame(self.scope)
+        with table.transaction() as transaction:
+            for chunk in chunked(self.rows(), self.chunk_rows):
+                first = self.frame.rows == 0
+                self.frame.admit(chunk)
+                fitted = _fitted(chunk, schema)
+                if first:
+                    transaction.overwrite(fitted, day_filter(self.scope), snapshot_properties=self.properties)
+                else:
+                    transaction.append(fitted, snapshot_properties=self.properties)
+            if self.frame.rows == 0:
+                if not self._clears_rows(table):
+                    return ()
+                transaction.delete(day_filter(self.scope), snapshot_properties=self.properties)
+        return self.witness.summaries(table.metadata)
+
+    def _clears_rows(self, table: Table) -> bool:
+        held: int = _read(table, self.scope, ("tenant_id",)).num_rows
+        if held and not self.allow_empty:
+            raise EmptyReplacement(
+                f"{self.scope.day}: the source gave no row, the table holds {held}; nothing was changed. "
+                "If the day really is empty, run it again with allow_empty"
+            )
+        return held > 0
+
+    def commit(self, summaries: tuple[Mapping[str, str], ...], tries: int, seconds: float) -> Commit:
+        """Return what became of the day, told by the snapshots' own summaries."""
+        added, deleted, files = (
+            sum(int(summary.get(name, 0)) for summary in summaries)
+            for name in ("added-records", "deleted-records", "added-data-files")
+        )
+        return Commit(
+            snapshot_id=self.witness.last_snapshot_id if summaries else None,
+            rows_written=self.frame.rows,
+            # Rows of other days that share a file (another program's) are deleted and added again.
+            rows_replaced=deleted - (added - self.frame.rows),
+            data_files=files,
+            attempts=tries,
+            seconds=seconds,
+        )
+
+
+def _read(table: Table, scope: DayScope, columns: tuple[str, ...]) -> pa.Table:
+    batches = scan(table, day_filter(scope), columns, SALES_SCHEMA)
+    return pa.Table.from_batches(batches, pa.schema([SALES_SCHEMA.field(name) for name in columns]))
+
+
+def _fitted(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
+    try:
+        return chunk.cast(schema)
+    except ValueError as error:
+        raise SchemaDrift(f"the rows do not fit the table: {error}") from error
+
+
+def _give_up(error: CommitConflict | TableUnavailable, tries: int, elapsed_seconds: float) -> NoReturn:
+    told = f"{error} (tried {tries} times in {elapsed_seconds:.1f} s)"
+    raise type(error)(told) from error
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Translate pyiceberg's, the catalog's and the storage's errors into ours, once."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - lazy as pyiceberg is
+    from pyiceberg.exceptions import CommitFailedException, RESTError, ValidationException  # noqa: PLC0415 - 1 CPU-s
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - lazy as pyiceberg is
+
+    try:
+        yield
+    except SalesIntelError:
+        raise
+    except (CommitFailedException, ValidationException) as error:
+        raise CommitConflict(f"another writer changed the same day: {_first_line(error)}") from error
+    except (OSError, BotoCoreError, ClientError, RESTError, SQLAlchemyError) as error:
+        raise TableUnavailable(f"catalog or storage is out of reach: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the vendor's reason without the statement and the parameters that SQLAlchemy appends."""
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"

@@ -1,0 +1,206 @@
+"""Sockets to hosts whose address was checked: one resolution, the check, a connection to that very address.
+
+A connection that is kept alive is still the checked one, so a host is resolved again only for a new connection. No
+proxy is ever used. Every wait, the resolver's too, ends at the caller's deadline.
+"""
+
+from __future__ import annotations
+
+import io
+import select
+import socket
+import ssl
+import threading
+import weakref
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from salesintel_dagster.domain.clock import Clock
+from salesintel_dagster.domain.image_urls import ImageUrl, check_addresses
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+MAX_IDLE_SOCKETS = 64
+"""Kept alive over all hosts; a day of many hosts must not use up file descriptors."""
+MAX_ADDRESSES_TRIED = 3
+BUFFER_BYTES = 64 * 1024
+
+Resolve = Callable[[str, int], list[str]]
+Connect = Callable[[str, int, float], socket.socket]
+
+
+def system_resolve(host: str, port: int) -> list[str]:
+    """Return the host's addresses in the system's order of preference. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def system_connect(address: str, port: int, timeout_seconds: float) -> socket.socket:
+    """Connect to an address, never to a name. Raises OSError."""
+    connected = socket.create_connection((address, port), timeout=timeout_seconds)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
+
+
+class PinnedSockets:
+    """Opens and keeps sockets by origin. `allowed_pairs` are the `host:port` that may be private addresses."""
+
+    def __init__(
+        self,
+        allowed_pairs: frozenset[str],
+        clock: Clock,
+        *,
+        resolve: Resolve = system_resolve,
+        connect: Connect = system_connect,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._allowed = allowed_pairs
+        self._clock = clock
+        self._resolve = resolve
+        self._connect = connect
+        self._tls = tls
+        self._idle: list[tuple[tuple[str, str], socket.socket]] = []
+        self._lock = threading.Lock()
+        weakref.finalize(self, _close_all, self._idle)
+
+    def close(self) -> None:
+        """Close the sockets that are kept."""
+        _close_all(self._idle)
+
+    def kept(self, url: ImageUrl) -> socket.socket | None:
+        """Return a socket that an earlier request to this origin left, if one is still silent and open."""
+        while (found := self._take(_origin(url))) is not None:
+            if not _has_news(found):
+                return found
+            found.close()
+        return None
+
+    def open(self, url: ImageUrl, deadline: float) -> socket.socket:
+        """Resolve, check, connect. Raises ImageRefused for an address we do not visit, OSError, TimeoutError."""
+        addresses = [url.literal_address] if url.literal_address else self._resolved(url, deadline)
+        check_addresses(url, addresses, self._allowed)
+        plain = self._connected(addresses[:MAX_ADDRESSES_TRIED], url.port, deadline)
+        if url.scheme == "http":
+            return plain
+        try:
+            plain.settimeout(self._remaining(deadline))
+            return self._context().wrap_socket(plain, server_hostname=url.host)
+        except BaseException:
+            plain.close()
+            raise
+
+    def keep(self, url: ImageUrl, finished: socket.socket) -> None:
+        """Keep a socket whose answer was read to its end; the oldest is closed when too many are kept."""
+        with self._lock:
+            self._idle.append((_origin(url), finished))
+            oldest = self._idle.pop(0)[1] if len(self._idle) > MAX_IDLE_SOCKETS else None
+        if oldest is not None:
+            oldest.close()
+
+    def _take(self, origin: tuple[str, str]) -> socket.socket | None:
+        with self._lock:
+            for at in range(len(self._idle) - 1, -1, -1):
+                if self._idle[at][0] == origin:
+                    return self._idle.pop(at)[1]
+        return None
+
+    def _resolved(self, url: ImageUrl, deadline: float) -> list[str]:
+        """Resolve in a thread of its own: getaddrinfo knows no timeout and must not hold a slot for ever."""
+        answers: SimpleQueue[list[str] | OSError] = SimpleQueue()
+
+        def resolve() -> None:
+            try:
+                answers.put(self._resolve(url.host, url.port))
+            except OSError as error:
+                answers.put(error)
+            except UnicodeError:
+                answers.put(socket.gaierror(socket.EAI_NONAME, "not a host name"))
+
+        threading.Thread(target=resolve, name="resolve", daemon=True).start()
+        try:
+            answer = answers.get(timeout=self._remaining(deadline))
+        except Empty:
+            raise TimeoutError("the name was not resolved in time") from None
+        if isinstance(answer, OSError):
+            raise answer
+        if not answer:
+            raise socket.gaierror(socket.EAI_NONAME, "no address")
+        return answer
+
+    def _connected(self, addresses: list[str], port: int, deadline: float) -> socket.socket:
+        """Try each address with an even share of the time left, so that a dead first one leaves time for a second."""
+        for left in range(len(addresses), 1, -1):
+            try:
+                return self._connect(addresses[-left], port, self._remaining(deadline) / left)
+            except OSError:
+                continue
+        return self._connect(addresses[-1], port, self._remaining(deadline))
+
+    def _remaining(self, deadline: float) -> float:
+        remaining = deadline - self._clock.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("the deadline has passed")
+        return remaining
+
+    def _context(self) -> ssl.SSLContext:
+        with self._lock:
+            if self._tls is None:
+                self._tls = ssl.create_default_context()
+            return self._tls
+
+
+class TooManyBytes(Exception):
+    """More came over the wire than the reader takes."""
+
+
+class BoundedReader(io.RawIOBase):
+    """A socket as `http.client.HTTPResponse` reads it: one deadline and one byte limit over head and body together.
+
+    A socket's timeout is no deadline: a host that sends a byte every second would never run into it. So each
+    receive gets only what is left of the time.
+    """
+
+    def __init__(self, source: socket.socket, deadline: float, clock: Clock, max_bytes: int) -> None:
+        super().__init__()
+        self._source = source
+        self._deadline = deadline
+        self._clock = clock
+        self._left = max_bytes
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return the file that HTTPResponse asks its socket for."""
+        return io.BufferedReader(self, BUFFER_BYTES)
+
+    def readable(self) -> bool:
+        """Say yes: only reading makes sense here."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Receive once. Raises TimeoutError at the deadline, TooManyBytes at the limit."""
+        remaining = self._deadline - self._clock.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("the deadline has passed")
+        self._source.settimeout(remaining)
+        received = self._source.recv_into(buffer)
+        self._left -= received
+        if self._left < 0:
+            raise TooManyBytes
+        return received
+
+
+def _origin(url: ImageUrl) -> tuple[str, str]:
+    return url.scheme, url.pair
+
+
+def _has_news(idle: socket.socket) -> bool:
+    """Tell whether an idle socket was closed by its peer, or holds bytes nobody asked for."""
+    poll = select.poll()
+    poll.register(idle, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _close_all(idle: list[tuple[tuple[str, str], socket.socket]]) -> None:
+    while idle:
+        idle.pop()[1].close()

@@ -1,0 +1,173 @@
+"""SmartGo's Postgres as a SaleSource: one day from one read-only snapshot, streamed through a server-side cursor.
+
+Identifiers reach SQL through `psycopg.sql.Identifier` only, values through parameters only. Nothing that psycopg or
+the server says is repeated in an error: it may hold a row, a user or a piece of the password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from salesintel_dagster.adapters.smartgo_errors import not_connected, translated
+from salesintel_dagster.adapters.smartgo_sql import COLUMNS_OF_TABLE, DayStatement, day_statement, probe, relation
+from salesintel_dagster.domain.calendar import DayWindow
+from salesintel_dagster.domain.columns import BATCH_ROWS
+from salesintel_dagster.domain.errors import SettingInvalid, SourceSchemaMismatch
+from salesintel_dagster.domain.ports import SaleSource, SourceDay
+from salesintel_dagster.domain.sale import RowRules, SourceRow
+from salesintel_dagster.domain.source import ConnectionParameters, SourceMapping
+
+_Connection = psycopg.Connection[tuple[Any, ...]]
+_Cursor = psycopg.ServerCursor[tuple[Any, ...]]
+
+_UNREADABLE = (psycopg.Error, ValueError, OverflowError)
+"""What reading a row may raise: psycopg's own, and Python's for text that is not UTF-8 or a year past 9999."""
+
+_SESSION = sql.SQL(
+    "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, MDY', true),"
+    " set_config('extra_float_digits', '1', true), set_config('cursor_tuple_fraction', '1', true),"
+    " set_config('statement_timeout', %(timeout)s, true)"
+)
+"""A role or database may set any of these otherwise. The last row is read, so a plan for the first rows is wrong."""
+
+_EVIDENCE = sql.SQL(
+    "SELECT current_setting('server_version'), current_setting('transaction_isolation'),"
+    " current_setting('transaction_read_only'), current_setting('TimeZone'), txid_current_snapshot()::text"
+)
+
+_DSN_FIELDS = {
+    "host": "host",
+    "port": "port",
+    "dbname": "database",
+    "user": "username",
+    "password": "password",
+    "sslmode": "sslmode",
+    "sslrootcert": "sslrootcert",
+}
+_DSN_RULE = (
+    "source database: expected postgresql://user:password@host:port/database with sslmode and sslrootcert at most, "
+    "special characters written as %XX"
+)
+
+
+def connection_from_dsn(dsn: str) -> ConnectionParameters:
+    """Return the parts of a connection string. Raises SettingInvalid whose text holds no piece of it."""
+    parts = _dsn_parts(dsn)
+    if parts is None:
+        raise SettingInvalid(_DSN_RULE)
+    return ConnectionParameters(**parts)
+
+
+def _dsn_parts(dsn: str) -> dict[str, Any] | None:
+    try:
+        found = conninfo_to_dict(dsn)
+        parts: dict[str, Any] = {_DSN_FIELDS[name]: value for name, value in found.items()}
+        if "port" in parts:
+            parts["port"] = int(parts["port"])
+    except (psycopg.Error, KeyError, ValueError):
+        return None
+    return parts if {"host", "database", "username", "password"} <= parts.keys() else None
+
+
+class SmartGoSource(SaleSource):
+    """SmartGo's sales, as `mapping` describes them. Nothing is connected before `read`."""
+
+    def __init__(self, connection: ConnectionParameters, mapping: SourceMapping, default_currency: str) -> None:
+        self._connection = connection
+        self._mapping = mapping
+        self._rules = mapping.rules(default_currency)
+
+    @property
+    def rules(self) -> RowRules:
+        """The mapping's tenant or tenants, and the default currency."""
+        return self._rules
+
+    @contextmanager
+    def read(self, window: DayWindow) -> Iterator[SourceDay]:
+        """Open one REPEATABLE READ, READ ONLY snapshot of the window; blocks of rows are BATCH_ROWS long.
+
+        Raises SourceUnavailable, SourceSchemaMismatch (before the first row for a missing or unreadable column),
+        and SourceMappingInvalid for a query that the server does not accept.
+        """
+        place = self._connection.place
+        connection = self._connect()
+        try:
+            try:
+                connection.execute(_SESSION, {"timeout": str(self._connection.statement_timeout_seconds * 1000)})
+                statement = day_statement(self._mapping, self._columns(connection), window)
+                evidence = self._evidence(connection, statement, window)
+                cursor = connection.cursor("smartgo_day")
+                cursor.execute(statement.query, statement.parameters, binary=True)
+            except _UNREADABLE as error:
+                raise translated(error, place) from None
+            yield SourceDay(_blocks(cursor, statement.fields, place), evidence)
+        finally:
+            connection.close()
+
+    def _connect(self) -> _Connection:
+        wanted = self._connection
+        try:
+            connection = psycopg.connect(
+                host=wanted.host,
+                port=wanted.port,
+                dbname=wanted.database,
+                user=wanted.username,
+                password=wanted.password,
+                sslmode=wanted.sslmode,
+                sslrootcert=wanted.sslrootcert,
+                connect_timeout=wanted.connect_timeout_seconds,
+                application_name="salesintel",
+                client_encoding="UTF8",
+                prepare_threshold=None,
+            )
+        except psycopg.Error as error:
+            raise not_connected(error, wanted.place) from None
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        return connection
+
+    def _columns(self, connection: _Connection) -> list[tuple[str, int]]:
+        """Return (name, type oid) of the source's columns, in the snapshot that is read afterwards."""
+        if self._mapping.table is None:
+            described = connection.execute(probe(self._mapping), {}).description or []
+            return [(column.name, column.type_code) for column in described]
+        name = relation(self._mapping).as_string(connection)
+        found = connection.execute(COLUMNS_OF_TABLE, {"table": name}).fetchall()
+        if not found:
+            raise SourceSchemaMismatch(f"{self._connection.place}: no table {self._mapping.table} for this user")
+        return [(str(column), int(oid)) for column, oid in found]
+
+    def _evidence(self, connection: _Connection, statement: DayStatement, window: DayWindow) -> dict[str, str]:
+        version, isolation, read_only, zone, snapshot = connection.execute(_EVIDENCE).fetchone() or ("",) * 5
+        return {
+            "source": self._connection.place,
+            "sql": statement.query.as_string(connection),
+            "window": f"[{_instant(window.start)}, {_instant(window.end)})",
+            "window_zone": window.zone.key,
+            "server_version": str(version),
+            "isolation": f"{isolation}, read only {read_only}",
+            "session_time_zone": str(zone),
+            "snapshot": str(snapshot),
+        }
+
+
+def _instant(value: datetime) -> str:
+    return value.isoformat(timespec="microseconds")
+
+
+def _blocks(cursor: _Cursor, fields: tuple[str, ...], place: str) -> Iterator[list[SourceRow]]:
+    while True:
+        try:
+            rows = cursor.fetchmany(BATCH_ROWS)
+        except _UNREADABLE as error:
+            raise translated(error, place) from None
+        if not rows:
+            return
+        yield [dict(zip(fields, row, strict=True)) for row in rows]

@@ -1,0 +1,111 @@
+"""SQL over the Iceberg tables: one SELECT, by DuckDB, on the current snapshots. Nothing can be written.
+
+`s3.pricing_intelligence.smartgo_sales`, `pricing_intelligence.smartgo_sales` and `smartgo_sales` are the same table.
+A WHERE on tenant, year, month or a date opens only the files that can match (see planned_files). The engine runs in
+this process without access to files, network, extensions or our Python variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from salesintel_dagster.adapters.lakehouse import translated
+from salesintel_dagster.adapters.planned_files import planned_dataset
+from salesintel_dagster.adapters.table_layout import NAMESPACE
+from salesintel_dagster.domain.errors import QueryRefused
+
+if TYPE_CHECKING:
+    import duckdb
+    from pyiceberg.catalog import Catalog
+
+DATABASE = "s3"
+RESULT_ROWS = 2_000
+"""Rows in a batch of the answer: 8 MB where vectors are selected."""
+
+_BEFORE_TABLES = ("SET TimeZone = 'UTC'", "SET python_enable_replacements = false", f"ATTACH ':memory:' AS {DATABASE}")
+_AFTER_TABLES = ("SET enable_external_access = false", "SET lock_configuration = true")
+
+
+def query(catalog: Catalog, sql: str) -> pa.RecordBatchReader:
+    """Run one SELECT and stream its answer.
+
+    Raises QueryRefused for anything but one SELECT and for SQL that does not run, TableUnavailable where catalog or
+    storage is out of reach; the last two also while the answer is read.
+    """
+    import duckdb  # noqa: PLC0415 - 30 MB that only SQL needs
+
+    connection = duckdb.connect(":memory:")
+    try:
+        with _refusals(), translated():
+            _check_one_select(connection, sql)
+            _register(connection, catalog, _tables_named(connection, sql))
+            answer = connection.sql(sql).to_arrow_reader(RESULT_ROWS)
+    except BaseException:
+        connection.close()
+        raise
+    return pa.RecordBatchReader.from_batches(answer.schema, _streamed(connection, answer))
+
+
+def _check_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    import duckdb  # noqa: PLC0415 - see query
+
+    statements = connection.extract_statements(sql)
+    if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+        raise QueryRefused("expected one SELECT; this reader changes nothing and runs one statement at a time")
+
+
+def _tables_named(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
+    return frozenset(
+        name.rpartition(".")[2].strip('"').lower() for name in connection.get_table_names(sql, qualified=True)
+    )
+
+
+def _register(connection: duckdb.DuckDBPyConnection, catalog: Catalog, wanted: frozenset[str]) -> None:
+    """Offer the tables that the query names, or all where it names none (SHOW TABLES); then shut the doors."""
+    for statement in (*_BEFORE_TABLES, f"CREATE SCHEMA {DATABASE}.{NAMESPACE}"):
+        connection.execute(statement)
+    for name in _tables(catalog):
+        if name.lower() in wanted or not wanted:
+            dataset = planned_dataset(catalog.load_table((NAMESPACE, name)))
+            connection.register(f"_{name}", dataset)
+            connection.execute(f"CREATE VIEW {_view(name)} AS SELECT * FROM {_quoted(f'_{name}')}")  # noqa: S608 - quoted
+    for statement in (f"USE {DATABASE}.{NAMESPACE}", *_AFTER_TABLES):
+        connection.execute(statement)
+
+
+def _tables(catalog: Catalog) -> list[str]:
+    if not catalog.namespace_exists(NAMESPACE):
+        raise QueryRefused(f"there is no namespace {NAMESPACE} yet; materialise smartgo_sales first")
+    return [identifier[-1] for identifier in catalog.list_tables(NAMESPACE)]
+
+
+def _view(name: str) -> str:
+    return f"{DATABASE}.{NAMESPACE}.{_quoted(name)}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _streamed(connection: duckdb.DuckDBPyConnection, answer: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Yield the answer's batches; the connection lives as long as they are read."""
+    try:
+        with _refusals():
+            yield from answer
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn the engine's errors into one sentence: its first line tells what is wrong."""
+    import duckdb  # noqa: PLC0415 - see query
+
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException) as error:
+        raise QueryRefused(f"the query does not run: {str(error).strip().partition(chr(10))[0]}") from error

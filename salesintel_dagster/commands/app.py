@@ -1,0 +1,67 @@
+"""The command line's root: which commands there are, and how an error becomes a sentence and an exit code.
+
+Exit codes: 0 done; 1 the command could not do it, or some days failed (the sentence says which); 2 wrong usage.
+Commands are imported when they are called, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from salesintel_dagster.domain.errors import SalesIntelError
+
+COMMANDS = {
+    "demo": "Seven days of sales through the whole export, on this machine alone.",
+    "up": "The Dagster UI and daemon beside the embedded world; Ctrl-C stops all.",
+    "status": "How the last days stand, or one day.",
+    "history": "Every run that worked on a day.",
+    "materialise": "Export one day or a range of days.",
+    "sql": "Ask the Iceberg tables in SQL.",
+    "quarantine": "Rows that were not taken, why, and trying them again.",
+    "deploy": "Deploy the infrastructure template.",
+}
+MODULES = {"history": "status"}
+"""Commands that live in another command's module."""
+
+
+class LazyCommands(click.Group):
+    """A group that knows its commands by name and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the commands in the order in which a new user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - same
+        """Import and return the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"salesintel_dagster.commands.{MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - same
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="salesintel-dagster")
+def cli() -> None:
+    """Resale pricing intelligence on Dagster: daily sales, image embeddings, Iceberg tables.
+
+    With no setting at all everything runs on this machine, under .salesintel (or $SALESINTEL_HOME): a Postgres, an
+    AWS emulator and an embedding stand-in are started for as long as a command needs them.
+    """
+
+
+def main() -> None:
+    """Run the command line; an expected error is one sentence on standard error and exit code 1."""
+    try:
+        cli(prog_name="salesintel")
+    except SalesIntelError as error:
+        click.echo(f"salesintel: {error}", err=True)
+        sys.exit(1)

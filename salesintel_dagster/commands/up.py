@@ -1,0 +1,97 @@
+"""`salesintel up`: the Dagster webserver and daemon, beside the embedded world where there is no AWS."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from salesintel_dagster.commands.session import home, prepare_instance, session
+from salesintel_dagster.domain.errors import WorldError
+from salesintel_dagster.local.ports import LOOPBACK, free_port
+from salesintel_dagster.local.processes import Child, Supervisor
+
+DEFAULT_PORT = 3000
+START_SECONDS = 90.0
+WATCH_SECONDS = 1.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@click.command()
+@click.option("--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(1, 65535), help="Port of the UI.")
+def up(port: int) -> None:
+    """The Dagster UI and daemon on this machine; Ctrl-C or SIGTERM stops all, state is kept.
+
+    Listens on 127.0.0.1 only. The 03:00 UTC schedule runs while this does.
+    """
+    stop = threading.Event()
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: stop.set())
+    with _only_one(), session():
+        instance = prepare_instance()
+        chosen = free_port(port)
+        if chosen != port:
+            click.echo(f"Port {port} is taken; the UI is on {chosen} instead (--port chooses).")
+        supervisor = Supervisor(lambda event: click.echo(event, err=True))
+        try:
+            click.echo("Starting the Dagster webserver and daemon ...", err=True)
+            supervisor.start(_children(instance, chosen), START_SECONDS)
+            click.echo(f"Dagster UI: http://{LOOPBACK}:{chosen}   (Ctrl-C stops everything; state stays in {home()})")
+            while not stop.wait(WATCH_SECONDS):
+                if supervisor.failed is not None:
+                    raise WorldError(supervisor.failed)
+        finally:
+            click.echo("Stopping ...", err=True)
+            supervisor.stop()
+    click.echo("All stopped.", err=True)
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Hold this home's lock: two daemons on one instance would launch each other's runs. Raises WorldError."""
+    home().mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(home() / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise WorldError(
+            f"already up in {home()}; stop that one first, or set SALESINTEL_HOME to another folder"
+        ) from None
+    else:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _children(instance: Path, port: int) -> list[Child]:
+    logs = home() / "logs"
+    logs.mkdir(exist_ok=True)
+    workspace = _workspace()
+    webserver = ("-m", "dagster_webserver", "-h", LOOPBACK, "-p", str(port), *workspace)
+    daemon = ("-m", "dagster._daemon", "run", *workspace)
+    environment = {**os.environ, "DAGSTER_HOME": str(instance)}
+    return [
+        Child("webserver", (sys.executable, *webserver), environment, logs / "webserver.log", lambda: _serves(port)),
+        Child("daemon", (sys.executable, *daemon), environment, logs / "daemon.log", lambda: True),
+    ]
+
+
+def _workspace() -> tuple[str, str]:
+    file = Path(__file__).parents[2] / "workspace.yaml"
+    return ("-w", str(file)) if file.exists() else ("-m", "salesintel_dagster.definitions")
+
+
+def _serves(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/server_info", timeout=1) as answer:
+            return bool(answer.status == 200)  # noqa: PLR2004 - HTTP OK
+    except OSError:
+        return False

@@ -1,0 +1,59 @@
+"""What the assets are given: the ports of `domain.ports`, each made by `wiring` when a run first needs it.
+
+A description names what the port stands on in this deployment, so that the UI answers "which database was that?".
+Secrets appear in none: the database's come from SSM at run time, the catalog's from an environment variable.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import dagster as dg
+
+from salesintel_dagster import wiring
+from salesintel_dagster.adapters.aws import AwsClients
+from salesintel_dagster.defs.io_managers import NoValuesIOManager
+from salesintel_dagster.settings import Settings
+
+
+def build(settings: Settings) -> dict[str, object]:
+    """Return the resources by the names that the assets ask for."""
+
+    @cache
+    def clients() -> AwsClients:
+        return wiring.aws_clients(settings)
+
+    where = settings.object_folder or f"s3://{settings.bucket_name}"
+    return {
+        "smartgo_db": _resource(
+            lambda: wiring.sale_source(settings, clients()),
+            f"SmartGo's sales database, as the SSM parameter {settings.smartgo_parameter} describes it.",
+        ),
+        "image_host": _resource(
+            lambda: wiring.image_fetcher(settings),
+            f"Product image download: at most {settings.max_image_bytes} bytes an image, public addresses only"
+            + (f" and {', '.join(settings.image_hosts_allowed)}." if settings.image_hosts_allowed else "."),
+        ),
+        "bedrock": _resource(
+            lambda: wiring.embedder(settings, clients()),
+            f"Image embeddings: model {settings.embedding_model}, {settings.embedding_dimension} floats, "
+            f"region {settings.bedrock_region}.",
+        ),
+        "analytics": _resource(
+            lambda: wiring.object_store(settings, clients()),
+            f"Object store {where}: images, vectors, staged days, quarantine.",
+        ),
+        "lakehouse": _resource(
+            lambda: wiring.sales_table(settings),
+            f"Iceberg table pricing_intelligence.smartgo_sales, catalog {settings.catalog.value}, "
+            f"warehouse {settings.warehouse_uri}.",
+        ),
+        "dynamodb": _resource(
+            lambda: wiring.progress_ledger(settings, clients()),
+            f"DynamoDB table {settings.progress_table_name}: export progress by day and run.",
+        ),
+        "io_manager": NoValuesIOManager(),
+    }
+
+
+def _resource(make: Callable[[], object], description: str) -> dg.ResourceDefinition:
+    return dg.ResourceDefinition(lambda _context: make(), description=description)

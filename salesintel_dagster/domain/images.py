@@ -1,0 +1,139 @@
+"""What counts as an image, told from its bytes and never from its name, and where an image is kept.
+
+Sizes are read from the header and wholeness from the end, before anything is decoded: a full decode of 200 KB costs
+2.5 ms and tells no more.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import StrEnum
+
+from salesintel_dagster.domain.errors import ImageRefused
+from salesintel_dagster.domain.outcome import ImageStatus
+
+JPEG_MAGIC = b"\xff\xd8\xff"
+JPEG_END = b"\xff\xd9"
+JPEG_SCAN = b"\xff\xda"
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+MAX_SCANS = 64
+"""An ordinary progressive JPEG has about ten; each of a hostile one's thousands costs a pass over all its pixels."""
+MAX_SEGMENTS = 10_000
+"""A 10 MB colour profile takes 160 segments; ten million filling bytes would cost seconds."""
+
+_JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_JPEG_SCAN_MARKER = 0xDA
+_JPEG_END_MARKER = 0xD9
+_PNG_CHUNK_OVERHEAD = 12
+
+
+class ImageKind(StrEnum):
+    """The two kinds that the embedding model takes; the value is the content type."""
+
+    JPEG = "image/jpeg"
+    PNG = "image/png"
+
+    @property
+    def extension(self) -> str:
+        """The ending of an image's key."""
+        return "jpg" if self is ImageKind.JPEG else "png"
+
+    @classmethod
+    def of_key(cls, key: str) -> ImageKind:
+        """Return the kind that a key made by `image_key` tells."""
+        return cls.PNG if key.endswith(".png") else cls.JPEG
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What the first bytes say; `body_at` is the offset of the first pixel data."""
+
+    kind: ImageKind
+    width: int
+    height: int
+    body_at: int
+
+
+def image_key(tenant_id: str, sha256: str, kind: ImageKind) -> str:
+    """Return the object key of an image: by its content, so that no id or URL of a stranger gets into a path."""
+    return f"images/smartgo/{tenant_id}/{sha256[:2]}/{sha256}.{kind.extension}"
+
+
+def read_header(data: bytes) -> ImageHeader:
+    """Read kind and size. Raises ImageRefused NOT_AN_IMAGE, or TRUNCATED where the header itself is cut."""
+    try:
+        if data.startswith(JPEG_MAGIC):
+            return _jpeg_header(data)
+        if data.startswith(PNG_MAGIC):
+            return _png_header(data)
+    except (struct.error, IndexError):
+        raise ImageRefused(ImageStatus.TRUNCATED, "the image ends within its header") from None
+    raise _not_an_image("the first bytes are neither a JPEG's nor a PNG's")
+
+
+def is_whole(data: bytes, header: ImageHeader) -> bool:
+    """Tell whether the image is all there.
+
+    A JPEG is whole when its end marker follows its pixel data, within which the marker cannot occur; what phones
+    append after it does not matter. A PNG is whole when its chunks lead to IEND. A test compares both with a full
+    decode, which tells no more.
+    """
+    if header.kind is ImageKind.PNG:
+        return _png_is_whole(data)
+    return data.rfind(JPEG_END, header.body_at) >= 0
+
+
+def _not_an_image(rule: str) -> ImageRefused:
+    return ImageRefused(ImageStatus.NOT_AN_IMAGE, rule)
+
+
+def _jpeg_header(data: bytes) -> ImageHeader:
+    size: tuple[int, int] | None = None
+    at = 2
+    for _ in range(MAX_SEGMENTS):
+        at = data.find(b"\xff", at)
+        if at < 0:
+            raise IndexError
+        marker = data[at + 1]
+        if marker in {0x00, 0xFF} or marker in _JPEG_WITHOUT_LENGTH:
+            at += 1 if marker == 0xFF else 2  # noqa: PLR2004 - 0xFF before a marker is filling
+            continue
+        if marker == _JPEG_END_MARKER:
+            raise _not_an_image("a JPEG without pixel data")
+        if marker == _JPEG_SCAN_MARKER:
+            return _jpeg_at_scan(data, at, size)
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        if marker in _JPEG_START_OF_FRAME:
+            if size is not None:
+                raise _not_an_image("a JPEG with two frames")
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            size = (width, height)
+        at += 2 + max(length, 2)
+    raise _not_an_image(f"a JPEG with more than {MAX_SEGMENTS} segments before its pixels")
+
+
+def _jpeg_at_scan(data: bytes, at: int, size: tuple[int, int] | None) -> ImageHeader:
+    if size is None or 0 in size:
+        raise _not_an_image("a JPEG without a size")
+    if data.count(JPEG_SCAN, at) > MAX_SCANS:
+        raise _not_an_image(f"a JPEG with more than {MAX_SCANS} scans")
+    return ImageHeader(ImageKind.JPEG, *size, at)
+
+
+def _png_header(data: bytes) -> ImageHeader:
+    length, name, width, height = struct.unpack_from(">I4sII", data, len(PNG_MAGIC))
+    if (length, name) != (13, b"IHDR") or 0 in {width, height}:
+        raise _not_an_image("a PNG without a size")
+    return ImageHeader(ImageKind.PNG, width, height, len(PNG_MAGIC) + 13 + _PNG_CHUNK_OVERHEAD)
+
+
+def _png_is_whole(data: bytes) -> bool:
+    at = len(PNG_MAGIC)
+    while at + _PNG_CHUNK_OVERHEAD <= len(data):
+        length, name = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        at += length + _PNG_CHUNK_OVERHEAD
+        if name == b"IEND":
+            return at <= len(data)
+    return False

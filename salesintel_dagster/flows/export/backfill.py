@@ -1,0 +1,129 @@
+"""Many days in one run, one after the other: each from source to commit, none in another's way.
+
+An outage (source, store or table out of reach) ends the run, since every further day would meet it too. Any other
+failure is that day's own, and the run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from zoneinfo import ZoneInfo
+
+from salesintel_dagster.domain.calendar import day_window
+from salesintel_dagster.domain.checks import Verdict
+from salesintel_dagster.domain.clock import Clock
+from salesintel_dagster.domain.errors import SalesIntelError, SourceUnavailable, StoreUnavailable, TableUnavailable
+from salesintel_dagster.domain.outcome import EmbeddingStatus
+from salesintel_dagster.domain.ports import DayScope, ProgressLedger
+from salesintel_dagster.domain.progress import Progress, RunState
+from salesintel_dagster.flows.export.day import DayExport, ExportParts, ExportRules, StageDone
+from salesintel_dagster.flows.export.embeddings import ImagesEmbedded
+from salesintel_dagster.flows.export.images import ImagesFetched
+from salesintel_dagster.flows.export.run import DayRun, ProgressReporter
+from salesintel_dagster.flows.export.sales_raw import SalesRead
+
+SOURCE_SYSTEM = "smartgo"
+OUTAGES = (SourceUnavailable, StoreUnavailable, TableUnavailable)
+
+
+@dataclass(frozen=True, slots=True)
+class DayFailed:
+    """A day that was not exported, and why. `outage` says that the days after it were not tried."""
+
+    error: SalesIntelError
+    outage: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """One run of the export. A nightly run is a backfill of one day."""
+
+    parts: ExportParts
+    rules: ExportRules
+    ledger: ProgressLedger
+    zone: ZoneInfo
+    run_id: str
+    clock: Clock
+    log: Callable[[str], None]
+
+    def run(
+        self, days: Sequence[date], stages: frozenset[str], checks: frozenset[str]
+    ) -> Iterator[tuple[date, StageDone | Verdict | DayFailed]]:
+        """Export the days in order, yielding what each stage and check of each day came to."""
+        for day in days:
+            failed = yield from self._one(day, stages, checks)
+            if failed is not None:
+                yield day, failed
+                if failed.outage:
+                    return
+
+    def _one(
+        self, day: date, stages: frozenset[str], checks: frozenset[str]
+    ) -> Generator[tuple[date, StageDone | Verdict], None, DayFailed | None]:
+        run = self._day_run(day)
+        began = self.clock.monotonic()
+        errors: list[str] = []
+        if stages:
+            run.say("Starting daily export", run_id=self.run_id, stages=",".join(sorted(stages)))
+        try:
+            for step in DayExport(run, self.parts, self.rules).steps(stages, checks):
+                errors += self._note(run, step)
+                yield day, step
+        except SalesIntelError as error:
+            self._close(run, stages, RunState.FAILED, [str(error), *errors])
+            run.say("Export failed", error=f'"{error}"', seconds=f"{self.clock.monotonic() - began:.1f}")
+            return DayFailed(error, isinstance(error, OUTAGES))
+        except BaseException as error:
+            self._close(run, stages, RunState.FAILED, [f"{type(error).__name__}: stopped", *errors])
+            raise
+        self._close(run, stages, RunState.SUCCEEDED, errors)
+        if stages:
+            run.say("Export complete", **_totals(run.progress.current), seconds=f"{self.clock.monotonic() - began:.1f}")
+        return None
+
+    def _day_run(self, day: date) -> DayRun:
+        now = self.clock.now()
+        scope = DayScope(day, tuple(sorted(self.parts.source.rules.tenants)), SOURCE_SYSTEM)
+        progress = Progress(day, self.run_id, started_at=now, updated_at=now, state=RunState.RUNNING, stage="starting")
+        reporter = ProgressReporter(self.ledger, self.clock, self.log, progress)
+        return DayRun(day_window(day, self.zone), scope, self.run_id, self.clock, self.log, reporter)
+
+    @staticmethod
+    def _close(run: DayRun, stages: frozenset[str], state: RunState, errors: list[str]) -> None:
+        if stages:
+            run.progress.finish(state, errors)
+
+    @staticmethod
+    def _note(run: DayRun, step: StageDone | Verdict) -> list[str]:
+        if isinstance(step, Verdict):
+            return [] if step.passed else [step.sentence()]
+        match step.result:
+            case SalesRead() as read:
+                run.progress.update(sales=read.rows, quarantined=read.quarantined.total)
+                return []
+            case ImagesFetched() as images:
+                run.progress.update(images_ok=images.tally.ok, failed=images.tally.failures)
+                return list(images.errors)
+            case ImagesEmbedded() as embedded:
+                own = {k: n for k, n in embedded.tally.failures.items() if k != EmbeddingStatus.NO_IMAGE}
+                run.progress.update(
+                    embedded=embedded.tally.ok,
+                    paid_calls=embedded.paid_calls,
+                    failed={**run.progress.current.failed, **own},
+                )
+                return list(embedded.errors)
+        return []
+
+
+def _totals(progress: Progress) -> dict[str, object]:
+    failed = ",".join(f"{reason}:{n}" for reason, n in progress.failed.items()) or "none"
+    return {
+        "sales": progress.sales,
+        "quarantined": progress.quarantined,
+        "images": progress.images_ok,
+        "embedded": progress.embedded,
+        "failed": failed,
+        "paid_calls": progress.paid_calls,
+    }

@@ -1,0 +1,225 @@
+"""The promises of the export, and how each is judged on what was really stored: staged files and the table.
+
+A check reads the data again rather than trusting the stage that wrote it, so that it also judges what a hand,
+another program or a later bug put there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+import pyarrow.compute as pc
+
+from salesintel_dagster.domain.checks import Promise, Severity, Verdict, share_verdict, verdict
+from salesintel_dagster.domain.embedding import EmbeddingSpec
+from salesintel_dagster.domain.ports import DayScope, SalesTable
+from salesintel_dagster.domain.vectors import bad_vectors, specs_of_vectors, vector_digests
+from salesintel_dagster.flows.export.quarantine import Quarantine
+from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
+from salesintel_dagster.flows.export.staging import StagedDays
+
+UNIQUE_IDS = Promise(
+    "sale_ids_are_unique",
+    SALES_RAW,
+    "Each (tenant, sale id) occurs once, and the source never sent one id with two contents.",
+)
+REQUIRED_FIELDS = Promise(
+    "required_fields_are_there", SALES_RAW, "No sale without tenant, product, category, price, currency and instant."
+)
+NO_QUARANTINE = Promise(
+    "no_row_in_quarantine", SALES_RAW, "Every row of the source became a sale. `salesintel quarantine list` tells why."
+)
+IMAGES_ARE_THERE = Promise("images_are_there", PRODUCT_IMAGES, "Few sales lack their image.")
+ONE_MODEL = Promise(
+    "one_model_only", TITAN_EMBEDDINGS, "All vectors of the day come from one model, dimension and preprocessing."
+)
+NULL_SHARE = Promise("null_vector_share", TITAN_EMBEDDINGS, "Few sales lack their vector.")
+DIFFERENT_IMAGES = Promise(
+    "different_images_have_different_vectors", TITAN_EMBEDDINGS, "No two different images share one vector."
+)
+TABLE_MATCHES = Promise(
+    "table_matches_source", SMARTGO_SALES, "The table holds the day's sales: same count, same sum of prices."
+)
+TABLE_UNIQUE = Promise("table_ids_are_unique", SMARTGO_SALES, "Each (tenant, sale id) of the day is in the table once.")
+
+
+def vectors_promise(dimension: int) -> Promise:
+    """Return the blocking promise that vectors are vectors."""
+    return Promise(
+        f"vectors_are_{dimension}_dim",
+        TITAN_EMBEDDINGS,
+        f"Every vector is exactly {dimension} finite float32 values, not all zero. Blocks the day's commit.",
+        blocking=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ExportChecks:
+    """The checks of one export, bound to what they read and to their thresholds."""
+
+    staged: StagedDays
+    quarantine: Quarantine
+    table: SalesTable
+    dimension: int
+    warn_share: float
+    error_share: float
+
+    def of_stage(self, stage: str) -> dict[Promise, Callable[[DayScope], Verdict]]:
+        """Return the judges of one stage, in the order in which they run."""
+        return {promise: judge for promise, judge in self._judges().items() if promise.stage == stage}
+
+    def _judges(self) -> dict[Promise, Callable[[DayScope], Verdict]]:
+        return {
+            UNIQUE_IDS: self._unique_ids,
+            REQUIRED_FIELDS: self._required_fields,
+            NO_QUARANTINE: self._no_quarantine,
+            IMAGES_ARE_THERE: self._images_are_there,
+            vectors_promise(self.dimension): self._vectors,
+            ONE_MODEL: self._one_model,
+            NULL_SHARE: self._null_share,
+            DIFFERENT_IMAGES: self._different_images,
+            TABLE_MATCHES: self._table_matches,
+            TABLE_UNIQUE: self._table_unique,
+        }
+
+    def _unique_ids(self, scope: DayScope) -> Verdict:
+        seen: set[tuple[str, str]] = set()
+        offenders: list[str] = []
+        with self.staged.batches(SALES_RAW, scope.day) as batches:
+            for batch in batches:
+                for identity in zip(batch["tenant_id"].to_pylist(), batch["sale_id"].to_pylist(), strict=True):
+                    if identity in seen:
+                        offenders.append(identity[1])
+                    seen.add(identity)
+        conflicts = [entry.sale_id for entry in self.quarantine.read(scope.day) if entry.code == "CONFLICT"]
+        return verdict(
+            UNIQUE_IDS,
+            expected="one content per sale id",
+            found=f"{len(offenders)} repeated, {len(conflicts)} with two contents",
+            offenders=offenders + conflicts,
+        )
+
+    def _required_fields(self, scope: DayScope) -> Verdict:
+        fields = ("tenant_id", "product_id", "category", "currency")
+        offenders: list[str] = []
+        with self.staged.batches(SALES_RAW, scope.day) as batches:
+            for batch in batches:
+                bad = pc.or_(pc.is_null(batch["sold_price"]), pc.is_null(batch["sold_at"]))
+                for field in fields:
+                    bad = pc.or_(bad, pc.equal(pc.fill_null(pc.binary_length(batch[field]), 0), 0))
+                offenders += batch["sale_id"].filter(bad).to_pylist()
+        return verdict(REQUIRED_FIELDS, expected="no empty field", found=f"{len(offenders)} sales", offenders=offenders)
+
+    def _no_quarantine(self, scope: DayScope) -> Verdict:
+        reasons = [f"{entry.code} {entry.field}={entry.value}" for entry in self.quarantine.read(scope.day)]
+        return verdict(
+            NO_QUARANTINE,
+            expected="no row",
+            found=f"{len(reasons)} rows",
+            offenders=reasons,
+            severity=Severity.WARN,
+        )
+
+    def _images_are_there(self, scope: DayScope) -> Verdict:
+        missing, whole = self._count(PRODUCT_IMAGES, scope, "image_s3_key")
+        return self._share(IMAGES_ARE_THERE, missing, whole)
+
+    def _null_share(self, scope: DayScope) -> Verdict:
+        missing, whole = self._count(TITAN_EMBEDDINGS, scope, "embedding_vector")
+        return self._share(NULL_SHARE, missing, whole)
+
+    def _share(self, promise: Promise, part: int, whole: int) -> Verdict:
+        return share_verdict(promise, part=part, whole=whole, warn_share=self.warn_share, error_share=self.error_share)
+
+    def _count(self, stage: str, scope: DayScope, column: str) -> tuple[int, int]:
+        nulls = whole = 0
+        with self.staged.batches(stage, scope.day) as batches:
+            for batch in batches:
+                nulls += batch[column].null_count
+                whole += batch.num_rows
+        return nulls, whole
+
+    def _vectors(self, scope: DayScope) -> Verdict:
+        offenders: list[str] = []
+        checked = 0
+        with self.staged.batches(TITAN_EMBEDDINGS, scope.day) as batches:
+            for batch in batches:
+                found = bad_vectors(batch["embedding_vector"], batch["sale_id"], self.dimension)
+                offenders += [f"{sale_id}: {reason}" for sale_id, reason in found]
+                checked += batch.num_rows - batch["embedding_vector"].null_count
+        return verdict(
+            vectors_promise(self.dimension),
+            expected=f"{checked} vectors of {self.dimension} finite float32 values, none of them zero",
+            found=f"{len(offenders)} bad",
+            offenders=offenders,
+        )
+
+    def _one_model(self, scope: DayScope) -> Verdict:
+        specs: set[EmbeddingSpec] = set()
+        with self.staged.batches(TITAN_EMBEDDINGS, scope.day) as batches:
+            for batch in batches:
+                specs |= specs_of_vectors(batch)
+        spaces = sorted(f"{spec.model_id}/{spec.dimension}/{spec.preprocess_version}" for spec in specs)
+        return verdict(
+            ONE_MODEL,
+            expected="one model",
+            found=", ".join(spaces) or "no vector",
+            offenders=spaces if len(spaces) > 1 else [],
+        )
+
+    def _different_images(self, scope: DayScope) -> Verdict:
+        image_of: dict[bytes, str] = {}
+        offenders: set[str] = set()
+        with self.staged.batches(TITAN_EMBEDDINGS, scope.day) as batches:
+            for batch in batches:
+                images = batch["image_sha256"].to_pylist()
+                for index, digest in vector_digests(batch["embedding_vector"]):
+                    first = image_of.setdefault(digest, images[index])
+                    if first != images[index]:
+                        offenders |= {first, images[index]}
+        return verdict(
+            DIFFERENT_IMAGES,
+            expected="one vector per image",
+            found=f"{len(offenders)} images that share a vector",
+            offenders=sorted(offenders),
+            severity=Severity.WARN,
+        )
+
+    def _table_matches(self, scope: DayScope) -> Verdict:
+        rows, total = 0, Decimal(0)
+        with self.staged.batches(SALES_RAW, scope.day) as batches:
+            for batch in batches:
+                rows += batch.num_rows
+                total += pc.sum(batch["sold_price"]).as_py() or Decimal(0)
+        facts = self.table.day_facts(scope)
+        same = (rows, total) == (facts.rows, facts.price_sum)
+        return Verdict(
+            TABLE_MATCHES,
+            passed=same,
+            severity=Severity.ERROR,
+            expected=f"{rows} sales, sum {total}",
+            found=f"{facts.rows} sales, sum {facts.price_sum}",
+            facts={"source_rows": rows, "table_rows": facts.rows},
+        )
+
+    def _table_unique(self, scope: DayScope) -> Verdict:
+        repeated = list(self.table.day_facts(scope).duplicate_sale_ids)
+        return verdict(TABLE_UNIQUE, expected="each id once", found=f"{len(repeated)} repeated", offenders=repeated)
+
+
+def promises(dimension: int) -> tuple[Promise, ...]:
+    """Return every promise of the export, in stage order."""
+    return (
+        UNIQUE_IDS,
+        REQUIRED_FIELDS,
+        NO_QUARANTINE,
+        IMAGES_ARE_THERE,
+        vectors_promise(dimension),
+        ONE_MODEL,
+        NULL_SHARE,
+        DIFFERENT_IMAGES,
+        TABLE_MATCHES,
+        TABLE_UNIQUE,
+    )

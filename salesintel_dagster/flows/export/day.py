@@ -1,0 +1,158 @@
+"""One day of the export from source to table: the stages in their order, each followed by its checks.
+
+What drives it (Dagster, a test, the crash harness) takes the `StageDone` values as they come. A day that fails
+touches no other day: the error leaves this generator, and the caller goes on with the next day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from salesintel_dagster.domain.calendar import Hemisphere
+from salesintel_dagster.domain.checks import Promise, Severity, Verdict
+from salesintel_dagster.domain.errors import CheckBlocked
+from salesintel_dagster.domain.ports import Embedder, ImageFetcher, ObjectStore, SaleSource, SalesTable
+from salesintel_dagster.flows.export.checks import ExportChecks
+from salesintel_dagster.flows.export.embeddings import EmbeddingLimits, ImagesEmbedded, embed_images
+from salesintel_dagster.flows.export.images import ImageLimits, ImagesFetched, fetch_images
+from salesintel_dagster.flows.export.quarantine import Quarantine
+from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS, DayRun
+from salesintel_dagster.flows.export.sales import SalesWritten, write_sales
+from salesintel_dagster.flows.export.sales_raw import SalesRead, read_sales
+from salesintel_dagster.flows.export.staging import StagedDays
+
+STAGES = (SALES_RAW, PRODUCT_IMAGES, TITAN_EMBEDDINGS, SMARTGO_SALES)
+
+StageResult = SalesRead | ImagesFetched | ImagesEmbedded | SalesWritten
+
+
+@dataclass(frozen=True, slots=True)
+class StageDone:
+    """A stage of a day has ended well. Its verdicts follow as values of their own."""
+
+    stage: str
+    result: StageResult
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExportParts:
+    """The outside world of the export."""
+
+    source: SaleSource
+    fetcher: ImageFetcher
+    embedder: Embedder
+    store: ObjectStore
+    table: SalesTable
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRules:
+    """How the export behaves: limits, thresholds, and what this run may do."""
+
+    images: ImageLimits
+    embeddings: EmbeddingLimits
+    hemisphere: Hemisphere
+    null_vector_warn_share: float
+    null_vector_error_share: float
+    allow_empty: bool = False
+    refetch_images: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DayExport:
+    """The export of one day. `stages` and `checks` may be any subset: the UI can ask for one asset alone."""
+
+    run: DayRun
+    parts: ExportParts
+    rules: ExportRules
+
+    def steps(self, stages: frozenset[str], checks: frozenset[str]) -> Iterator[StageDone | Verdict]:
+        """Run the stages and checks asked for, yielding each as it ends.
+
+        Raises what a stage raises, and CheckBlocked when a blocking check fails: the stages after it do not run.
+        """
+        judges = self._checks()
+        for stage in STAGES:
+            if stage in stages:
+                self.run.progress.update(force=True, stage=stage)
+                result = self._runners()[stage]()
+                yield StageDone(stage, result, self._warnings())
+            for promise, judge in judges.of_stage(stage).items():
+                if promise.name in checks:
+                    found = judge(self.run.scope)
+                    self._tell(found)
+                    yield found
+                    self._stop_if_blocked(promise, found)
+
+    def _runners(self) -> dict[str, Callable[[], StageResult]]:
+        return {
+            SALES_RAW: self._read,
+            PRODUCT_IMAGES: self._fetch,
+            TITAN_EMBEDDINGS: self._embed,
+            SMARTGO_SALES: self._write,
+        }
+
+    def _warnings(self) -> tuple[str, ...]:
+        unavailable = self.run.progress.unavailable
+        return () if unavailable is None else (f"progress not recorded: {unavailable}",)
+
+    @property
+    def _staged(self) -> StagedDays:
+        return StagedDays(self.parts.store, self.run.scope.source_system)
+
+    @property
+    def _quarantine(self) -> Quarantine:
+        return Quarantine(self.parts.store, self.run.scope.source_system)
+
+    def _checks(self) -> ExportChecks:
+        return ExportChecks(
+            self._staged,
+            self._quarantine,
+            self.parts.table,
+            self.parts.embedder.spec.dimension,
+            self.rules.null_vector_warn_share,
+            self.rules.null_vector_error_share,
+        )
+
+    def _read(self) -> SalesRead:
+        return read_sales(
+            self.run,
+            self.parts.source,
+            self._staged,
+            self._quarantine,
+            self.parts.table,
+            allow_empty=self.rules.allow_empty,
+        )
+
+    def _fetch(self) -> ImagesFetched:
+        return fetch_images(
+            self.run,
+            self.parts.fetcher,
+            self.parts.store,
+            self._staged,
+            self.rules.images,
+            refetch=self.rules.refetch_images,
+        )
+
+    def _embed(self) -> ImagesEmbedded:
+        return embed_images(self.run, self.parts.embedder, self.parts.store, self._staged, self.rules.embeddings)
+
+    def _write(self) -> SalesWritten:
+        return write_sales(
+            self.run,
+            self._staged,
+            self.parts.table,
+            hemisphere=self.rules.hemisphere,
+            allow_empty=self.rules.allow_empty,
+        )
+
+    def _tell(self, found: Verdict) -> None:
+        if not found.passed:
+            self.run.say("Check failed", severity=found.severity, verdict=f'"{found.sentence()}"')
+
+    @staticmethod
+    def _stop_if_blocked(promise: Promise, found: Verdict) -> None:
+        if promise.blocking and not found.passed and found.severity is Severity.ERROR:
+            raise CheckBlocked(found.sentence())

@@ -1,0 +1,93 @@
+"""Every image of a day, once: in the store by its content, and in the day's manifest, a row per sale.
+
+An image's own failure is a status on its row, never an error: a sale without an image is still a sale. A crash leaves
+no partial manifest, and an image that is stored twice is the same object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from salesintel_dagster.domain.columns import IMAGE_SCHEMA
+from salesintel_dagster.domain.errors import ObjectMissing
+from salesintel_dagster.domain.outcome import Tally
+from salesintel_dagster.domain.ports import ImageFetcher, ObjectStore
+from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster.flows.export.host_slots import HostSlots
+from salesintel_dagster.flows.export.image_download import ImageDownload
+from salesintel_dagster.flows.export.image_jobs import ImageJobs
+from salesintel_dagster.flows.export.image_manifest import ImageManifest, known_images
+from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, DayRun
+from salesintel_dagster.flows.export.staging import StagedDays
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """How hard the image hosts are asked, and how often again. The retry deadline is for all tries at one image."""
+
+    concurrency: int
+    concurrency_per_host: int
+    retry: RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesFetched:
+    """What became of a day's images. `tally` counts sales; `distinct_urls`, `downloaded`, `reused` count URLs.
+
+    `bytes` were downloaded. `samples` are (sale_id, object key). `errors` names the first failed sales, while
+    `tally.failures` counts them all.
+    """
+
+    tally: Tally
+    distinct_urls: int
+    downloaded: int
+    reused: int
+    bytes: int
+    retries: int
+    seconds: float
+    samples: tuple[tuple[str, str], ...]
+    errors: tuple[str, ...]
+    staged_bytes: int
+
+
+def fetch_images(  # noqa: PLR0913 - the port list of the stage, as its caller reads it
+    run: DayRun,
+    fetcher: ImageFetcher,
+    store: ObjectStore,
+    staged: StagedDays,
+    limits: ImageLimits,
+    *,
+    refetch: bool = False,
+) -> ImagesFetched:
+    """Download the day's images and stage its manifest (IMAGE_SCHEMA, aligned with the raw sales).
+
+    An image that an earlier run of the day stored is not downloaded again; with `refetch` it is, and the stored copy
+    stays where the source has lost it. Raises ObjectMissing when the day's sales were never read, StoreUnavailable
+    when the manifest cannot be staged.
+    """
+    started = run.clock.monotonic()
+    day = run.window.day
+    with staged.open(PRODUCT_IMAGES, day) as earlier:
+        known = known_images(earlier)
+    with staged.open(SALES_RAW, day) as raw:
+        if raw is None:
+            raise ObjectMissing(f"{SALES_RAW} of {day} was never staged; materialise {SALES_RAW} for {day} first")
+        download = ImageDownload(fetcher, store, limits.retry, run.clock)
+        slots = HostSlots(limits.concurrency, limits.concurrency_per_host)
+        jobs = ImageJobs(download, slots, known, refetch=refetch)
+        with ImageManifest(run, jobs, raw) as manifest:
+            written = staged.write(PRODUCT_IMAGES, day, IMAGE_SCHEMA, manifest.batches())
+        manifest.report(force=True)
+    counts = jobs.counts
+    return ImagesFetched(
+        jobs.tally(),
+        counts.distinct,
+        counts.downloaded,
+        counts.reused,
+        counts.bytes,
+        counts.retries,
+        run.clock.monotonic() - started,
+        tuple((sale_id, key) for key, sale_id in manifest.samples.items()),
+        tuple(manifest.errors),
+        written.bytes,
+    )

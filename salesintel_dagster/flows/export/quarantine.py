@@ -1,0 +1,214 @@
+"""Rows that did not become sales: one Parquet file a day, with the reason and the whole original row.
+
+Each run of a day replaces the day's file, so that it always speaks of the newest reading of the source. Replay is
+to materialise the day again once the cause is gone; `replay_report` compares the quarantine before and after.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from datetime import date
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from salesintel_dagster.domain.columns import QUARANTINE_SCHEMA
+from salesintel_dagster.domain.errors import ObjectMissing
+from salesintel_dagster.domain.ports import ObjectStore
+from salesintel_dagster.domain.sale import Rejection, SourceRow
+from salesintel_dagster.flows.export.staging import PARQUET_TYPE
+
+CONFLICT = "CONFLICT"
+"""The code of a row whose sale id came before with another content."""
+MAX_BATCH_ROWS = 1_000
+MAX_BATCH_CHARACTERS = 4_000_000
+"""Entries wait in memory up to here; a hostile source may send rows of a megabyte each."""
+_ORJSON_INTEGER_BITS = 63
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineEntry:
+    """One row and the first rule that it breaks. `value` is bounded; `row_json` is the row, whole."""
+
+    code: str
+    field: str
+    value: str
+    rule: str
+    row_json: str
+
+    @classmethod
+    def of(cls, rejection: Rejection, row: SourceRow) -> QuarantineEntry:
+        """Return the entry of a rejected source row."""
+        return cls(rejection.code, rejection.field, rejection.value, rejection.rule, canonical_json(row))
+
+    @property
+    def sale_id(self) -> str:
+        """The row's own sale id, the generated one of a conflict, or nothing."""
+        own = str(orjson.loads(self.row_json).get("sale_id") or "").strip()
+        return own or (self.value if self.code == CONFLICT else "")
+
+
+def canonical_json(row: SourceRow) -> str:
+    """Return the row as JSON with sorted keys. What JSON lacks (decimals, instants, bytes, NaN) becomes text."""
+    return orjson.dumps(_plain(dict(row)), default=_text, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _plain(value: object) -> object:
+    """Turn into text what orjson refuses (lone surrogates, 65-bit integers) or loses (NaN becomes null)."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, int) and value.bit_length() > _ORJSON_INTEGER_BITS:
+        return hex(value)
+    return value
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "base64:" + base64.b64encode(value).decode()
+    return str(value)
+
+
+class QuarantineWriter:
+    """A day's entries on their way to the store; nothing is replaced before `publish`."""
+
+    def __init__(self, store: ObjectStore, key: str, path: Path) -> None:
+        self._store = store
+        self._key = key
+        self._path = path
+        self._parquet = pq.ParquetWriter(path, QUARANTINE_SCHEMA, compression="zstd")
+        self._waiting: list[QuarantineEntry] = []
+        self._characters = 0
+
+    def add(self, entry: QuarantineEntry) -> None:
+        """Take one entry."""
+        self._waiting.append(entry)
+        self._characters += len(entry.row_json)
+        if len(self._waiting) >= MAX_BATCH_ROWS or self._characters >= MAX_BATCH_CHARACTERS:
+            self._flush()
+
+    def publish(self) -> None:
+        """Replace the day's file by the entries taken, in one put. Raises StoreUnavailable."""
+        self._flush()
+        self._parquet.close()
+        self._store.put(self._key, self._path, PARQUET_TYPE)
+
+    def close(self) -> None:
+        """Let go of the local file, published or not."""
+        self._parquet.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            columns = zip(*(astuple(entry) for entry in self._waiting), strict=True)
+            arrays = [pa.array(column, pa.string()) for column in columns]
+            self._parquet.write_batch(pa.RecordBatch.from_arrays(arrays, schema=QUARANTINE_SCHEMA))
+            self._waiting.clear()
+            self._characters = 0
+
+
+class Quarantine:
+    """The quarantined rows of one source, by day."""
+
+    def __init__(self, store: ObjectStore, source_system: str) -> None:
+        self._store = store
+        self._prefix = f"quarantine/{source_system}/"
+
+    def key(self, day: date) -> str:
+        """Return the object key of a day's file."""
+        return f"{self._prefix}{day.isoformat()}.parquet"
+
+    @contextmanager
+    def writer(self, day: date) -> Iterator[QuarantineWriter]:
+        """Open a new file for `day`; what was stored before stays until `publish`."""
+        with tempfile.TemporaryDirectory(prefix="salesintel-") as folder:
+            writer = QuarantineWriter(self._store, self.key(day), Path(folder) / "quarantine.parquet")
+            try:
+                yield writer
+            finally:
+                writer.close()
+
+    def write(self, day: date, entries: Iterable[QuarantineEntry]) -> None:
+        """Replace the day's entries, streaming. Raises StoreUnavailable."""
+        with self.writer(day) as writer:
+            for entry in entries:
+                writer.add(entry)
+            writer.publish()
+
+    def read(self, day: date) -> Iterator[QuarantineEntry]:
+        """Stream the day's entries in the order of the source; none where the day was never read."""
+        with self._open(self.key(day)) as parquet:
+            if parquet is not None:
+                for batch in parquet.iter_batches(MAX_BATCH_ROWS):
+                    for row in batch.to_pylist():
+                        yield QuarantineEntry(**row)
+
+    def days(self) -> list[tuple[date, int]]:
+        """Return (day, number of entries) of every day that has some, oldest first; reads one footer a day."""
+        found = []
+        for key in self._store.keys(self._prefix):
+            with self._open(key) as parquet:
+                if parquet is not None and parquet.metadata.num_rows:
+                    found.append((date.fromisoformat(key.removeprefix(self._prefix)[:10]), parquet.metadata.num_rows))
+        return sorted(found)
+
+    @contextmanager
+    def _open(self, key: str) -> Iterator[pq.ParquetFile | None]:
+        with tempfile.TemporaryDirectory(prefix="salesintel-") as folder:
+            path = Path(folder) / "quarantine.parquet"
+            try:
+                self._store.download(key, path)
+            except ObjectMissing:
+                yield None
+                return
+            with pq.ParquetFile(path) as parquet:
+                yield parquet
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayReport:
+    """What a replay changed: rows that left the quarantine, rows that stay (as they are now), rows that are new."""
+
+    left: tuple[QuarantineEntry, ...]
+    stay: tuple[QuarantineEntry, ...]
+    new: tuple[QuarantineEntry, ...]
+
+
+def replay_report(before: Iterable[QuarantineEntry], after: Iterable[QuarantineEntry]) -> ReplayReport:
+    """Compare a day's quarantine before and after a replay.
+
+    A row is the same row when its tenant and sale id are, whatever else was mended in it; a row without a sale id
+    is the same only when all of it is.
+    """
+    was = list(before)
+    unseen = Counter(_identity(entry) for entry in was)
+    stay, new, left = [], [], []
+    for entry in after:
+        if unseen[_identity(entry)]:
+            unseen[_identity(entry)] -= 1
+            stay.append(entry)
+        else:
+            new.append(entry)
+    for entry in was:
+        if unseen[_identity(entry)]:
+            unseen[_identity(entry)] -= 1
+            left.append(entry)
+    return ReplayReport(tuple(left), tuple(stay), tuple(new))
+
+
+def _identity(entry: QuarantineEntry) -> tuple[str, str]:
+    row = orjson.loads(entry.row_json)
+    sale_id = str(row.get("sale_id") or "").strip()
+    return (str(row.get("tenant_id") or ""), sale_id) if sale_id else ("", entry.row_json)

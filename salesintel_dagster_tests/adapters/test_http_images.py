@@ -1,0 +1,549 @@
+"""The image fetcher against a hostile server: real sockets on loopback, every answer written byte by byte."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from shutil import which
+
+import pytest
+
+from salesintel_dagster.adapters.http_images import HttpImageFetcher, retry_after_seconds, verified_image
+from salesintel_dagster.adapters.pinned_sockets import MAX_IDLE_SOCKETS, PinnedSockets, system_connect
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK
+from salesintel_dagster.domain.errors import ImageFailure, ImageRefused, ImageTransient
+from salesintel_dagster.domain.outcome import ImageStatus
+from salesintel_dagster_tests.fakes.images import picture
+
+DEADLINE = 1.0
+ON_TIME = 1.5
+MAX_BYTES = 200_000
+
+Answer = bytes | Callable[[socket.socket], None]
+
+
+class HostileServer:
+    """Answers a path as told: bytes are sent as they are, a callable does what it likes with the connection."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.sent = 0
+        self._tls = tls
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.pair = f"127.0.0.1:{self.port}"
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def url(self, path: str, answer: Answer) -> str:
+        self.answers[path] = answer
+        return f"http://{self.pair}{path}"
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._threads[0].join(5)
+        for connection in self._open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(5)
+
+    def paths(self) -> list[str]:
+        return [request.split(b" ")[1].decode() for request in self.requests]
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.append(connection)
+            self._threads.append(threading.Thread(target=self._serve, args=(connection,), daemon=True))
+            self._threads[-1].start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                talked = self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
+                with talked:
+                    self._talk(talked)
+            except OSError:
+                return
+
+    def _talk(self, connection: socket.socket) -> None:
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+            while b"\r\n\r\n" in received:
+                request, received = received.split(b"\r\n\r\n", 1)
+                self.requests.append(request)
+                answer = self.answers[request.split(b" ")[1].decode()]
+                if callable(answer):
+                    answer(connection)
+                    return
+                connection.sendall(answer)
+
+    def flood(self, head: bytes, chunk: bytes, times: int) -> Callable[[socket.socket], None]:
+        def send(connection: socket.socket) -> None:
+            connection.sendall(head)
+            for _ in range(times):
+                connection.sendall(chunk)
+                self.sent += len(chunk)
+
+        return send
+
+
+def response(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
+    lines = (f"HTTP/1.1 {status}", "Content-Type: image/jpeg", f"Content-Length: {len(body)}", *headers)
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def drip(data: bytes, seconds: float = 0.05) -> Callable[[socket.socket], None]:
+    def send(connection: socket.socket) -> None:
+        for byte in data:
+            connection.sendall(bytes([byte]))
+            time.sleep(seconds)
+
+    return send
+
+
+@pytest.fixture
+def server() -> Iterator[HostileServer]:
+    running = HostileServer()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def fetcher(server: HostileServer) -> Iterator[HttpImageFetcher]:
+    made = make_fetcher(server)
+    yield made
+    made.close()
+
+
+def make_fetcher(server: HostileServer, *pairs: str, sockets: PinnedSockets | None = None) -> HttpImageFetcher:
+    return HttpImageFetcher(
+        max_bytes=MAX_BYTES,
+        max_pixels=1_000_000,
+        allowed_private=frozenset({server.pair, *pairs}),
+        sockets=sockets,
+    )
+
+
+def failure(fetcher: HttpImageFetcher, url: str) -> ImageFailure:
+    started = time.monotonic()
+    with pytest.raises(ImageFailure) as failed:
+        fetcher.fetch(url, DEADLINE)
+    assert time.monotonic() - started < ON_TIME
+    assert "canary" not in str(failed.value)
+    return failed.value
+
+
+def test_an_image_is_what_its_bytes_say_whatever_its_content_type(
+    server: HostileServer, fetcher: HttpImageFetcher
+) -> None:
+    png = picture(1, "PNG")
+    image = fetcher.fetch(server.url("/a.jpg?x=1", response(png)), DEADLINE)
+    assert (image.data, image.content_type, image.width, image.height) == (png, "image/png", 16, 12)
+    head = server.requests[0].decode()
+    assert head.startswith("GET /a.jpg?x=1 HTTP/1.1\r\nHost: " + server.pair + "\r\n")
+    assert "Accept-Encoding: identity" in head
+
+
+def test_one_connection_serves_many_images_and_survives_an_error_page(
+    server: HostileServer, fetcher: HttpImageFetcher
+) -> None:
+    good = server.url("/good", response(picture()))
+    gone = server.url("/gone", response(b"no such picture", "404 Not Found"))
+    for url in (good, good, gone, good):
+        if url == gone:
+            failure(fetcher, url)
+        else:
+            fetcher.fetch(url, DEADLINE)
+    assert server.connections == 1
+
+
+def test_a_connection_that_the_host_closed_meanwhile_is_replaced_within_the_same_try(
+    server: HostileServer, fetcher: HttpImageFetcher
+) -> None:
+    def once(connection: socket.socket) -> None:
+        connection.sendall(response(picture()))
+
+    url = server.url("/once", once)
+    for _ in range(3):
+        assert fetcher.fetch(url, DEADLINE).data == picture()
+    assert server.connections == 3
+
+
+def test_a_chunked_body_and_one_that_ends_with_the_connection_are_read_whole(
+    server: HostileServer, fetcher: HttpImageFetcher
+) -> None:
+    data = picture(7)
+    chunks = b"".join(b"%x;ext=1\r\n%s\r\n" % (len(part), part) for part in (data[:100], data[100:]))
+    chunked = server.url("/c", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\nX: y\r\n\r\n")
+    ended = server.url("/e", server.flood(b"HTTP/1.0 200 OK\r\n\r\n", data, 1))
+    assert fetcher.fetch(chunked, DEADLINE).data == data
+    assert fetcher.fetch(chunked, DEADLINE).data == data
+    assert server.connections == 1
+    assert fetcher.fetch(ended, DEADLINE).data == data
+
+
+@pytest.mark.parametrize(
+    "status,kind,expected",
+    [
+        (404, ImageRefused, ImageStatus.GONE),
+        (410, ImageRefused, ImageStatus.GONE),
+        (401, ImageRefused, ImageStatus.FORBIDDEN),
+        (403, ImageRefused, ImageStatus.FORBIDDEN),
+        (400, ImageRefused, ImageStatus.HTTP_ERROR),
+        (418, ImageRefused, ImageStatus.HTTP_ERROR),
+        (204, ImageRefused, ImageStatus.HTTP_ERROR),
+        (206, ImageRefused, ImageStatus.HTTP_ERROR),
+        (304, ImageRefused, ImageStatus.HTTP_ERROR),
+        (302, ImageRefused, ImageStatus.HTTP_ERROR),
+        (408, ImageTransient, ImageStatus.HTTP_ERROR),
+        (425, ImageTransient, ImageStatus.HTTP_ERROR),
+        (429, ImageTransient, ImageStatus.THROTTLED),
+        (500, ImageTransient, ImageStatus.SERVER_ERROR),
+        (503, ImageTransient, ImageStatus.SERVER_ERROR),
+        (599, ImageTransient, ImageStatus.SERVER_ERROR),
+    ],
+)
+def test_a_status_says_whether_another_try_is_worth_it_b10(
+    server: HostileServer, fetcher: HttpImageFetcher, status: int, kind: type, expected: ImageStatus
+) -> None:
+    failed = failure(fetcher, server.url("/canary?canary", response(b"", f"{status} Whatever")))
+    assert (type(failed), failed.status) == (kind, expected)
+    assert failed.reason == f"127.0.0.1 answered {status}"
+    assert len(server.requests) == 1
+
+
+def test_retry_after_is_read_as_seconds_or_as_a_date_b12(server: HostileServer, fetcher: HttpImageFetcher) -> None:
+    failed = failure(fetcher, server.url("/", response(b"", "429 Slow Down", "Retry-After: 2")))
+    assert isinstance(failed, ImageTransient)
+    assert failed.retry_after_seconds == 2
+    now = datetime(2026, 11, 21, 3, 0, 0, tzinfo=UTC)
+    assert retry_after_seconds("Sat, 21 Nov 2026 03:00:30 GMT", now) == 30
+    assert retry_after_seconds("Sat, 21 Nov 2026 02:00:00 GMT", now) == 0
+    assert retry_after_seconds(" 3600 ", now) == 3600
+    for nonsense in ("", "soon", "-1", "1.5", "\u0662", "Sat, 99 Nov 2026", "Sat, 21 Nov 2026 03:00:30"):
+        assert retry_after_seconds(nonsense, now) is None, nonsense
+    assert retry_after_seconds("9" * 5000, now) == 999_999_999
+
+
+def test_what_drips_or_stays_silent_ends_at_the_deadline_b5(server: HostileServer, fetcher: HttpImageFetcher) -> None:
+    head = response(picture())
+    hostile: dict[str, Answer] = {
+        "/silent": lambda connection: connection.recv(1) and None,
+        "/head": drip(head),
+        "/headers": drip(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100),
+        "/body": lambda connection: drip(head[200:])(connection) if connection.sendall(head[:200]) is None else None,
+        "/chunks": drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n\xff\r\n" * 100, 0.01),
+        "/error": drip(b"HTTP/1.1 503 Busy\r\nContent-Length: 900\r\n\r\n" + b"x" * 900, 0.01),
+    }
+    urls = [server.url(path, answer) for path, answer in hostile.items()]
+    with ThreadPoolExecutor(len(urls)) as threads:
+        failed = dict(zip(hostile, threads.map(partial(failure, fetcher), urls), strict=True))
+    assert failed.pop("/error").status is ImageStatus.SERVER_ERROR
+    assert {type(each) for each in failed.values()} == {ImageTransient}
+    assert {each.status for each in failed.values()} == {ImageStatus.TIMEOUT}
+
+
+def test_a_slow_tls_handshake_ends_at_the_deadline_b5(server: HostileServer) -> None:
+    silent = socket.create_server(("127.0.0.1", 0))
+    pair = f"127.0.0.1:{silent.getsockname()[1]}"
+    with silent:
+        slow = make_fetcher(server, pair)
+        assert failure(slow, f"https://{pair}/a").status is ImageStatus.TIMEOUT
+
+
+def test_a_name_that_never_resolves_ends_at_the_deadline_b5(server: HostileServer) -> None:
+    never = threading.Event()
+
+    def hang(_host: str, _port: int) -> list[str]:
+        never.wait(10)
+        return []
+
+    slow = make_fetcher(server, sockets=PinnedSockets(frozenset(), SYSTEM_CLOCK, resolve=hang))
+    assert failure(slow, "http://slow.example.com/").status is ImageStatus.TIMEOUT
+    never.set()
+
+
+def test_a_declared_size_above_the_limit_is_refused_unread_b6(server: HostileServer, fetcher: HttpImageFetcher) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {MAX_BYTES + 1}\r\n\r\n".encode()
+    assert failure(fetcher, server.url("/", head)).status is ImageStatus.TOO_LARGE
+
+
+def test_an_endless_body_or_head_is_read_to_the_limit_and_no_further_b6(
+    server: HostileServer, fetcher: HttpImageFetcher
+) -> None:
+    chunk = b"\xff" * 1000
+    many = 50_000
+    ok = b"HTTP/1.1 200 OK\r\n"
+    floods = {
+        "/endless": server.flood(ok + b"\r\n", chunk, many),
+        "/chunked": server.flood(ok + b"Transfer-Encoding: chunked\r\n\r\n", b"3e8\r\n" + chunk + b"\r\n", many),
+        "/trailers": server.flood(ok + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: " + b"y" * 995 + b"\r\n", many),
+        "/extension": server.flood(ok + b"Transfer-Encoding: chunked\r\n\r\n", b"1;" + b"y" * 994 + b"\r\nz\r\n", many),
+    }
+    for path, answer in floods.items():
+        assert failure(fetcher, server.url(path, answer)).status is ImageStatus.TOO_LARGE, path
+    assert server.sent < 50_000_000  # what socket buffers took in, of 200 MB offered
+    assert (
+        failure(fetcher, server.url("/h", server.flood(ok, b"X: y\r\n", many))).status is ImageStatus.CONNECTION_ERROR
+    )
+
+
+def test_a_body_longer_than_declared_is_cut_at_its_length_and_the_connection_dropped_b6(
+    server: HostileServer, fetcher: HttpImageFetcher
+) -> None:
+    url = server.url("/", response(picture()) + b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad")
+    for _ in range(2):
+        assert fetcher.fetch(url, DEADLINE).data == picture()
+
+
+@pytest.mark.parametrize("cut", [0.1, 0.5, 0.99])
+def test_a_connection_lost_in_mid_body_is_worth_another_try_b13(
+    server: HostileServer, fetcher: HttpImageFetcher, cut: float
+) -> None:
+    whole = response(picture(5, "NOISE", (64, 64)))
+    failed = failure(fetcher, server.url("/", server.flood(whole[: int(len(whole) * cut)], b"", 1)))
+    assert (type(failed), failed.status) == (ImageTransient, ImageStatus.CONNECTION_ERROR)
+
+
+def test_a_host_that_refuses_connections_or_speaks_no_http_is_worth_another_try(
+    server: HostileServer, fetcher: HttpImageFetcher
+) -> None:
+    free = socket.create_server(("127.0.0.1", 0))
+    pair = f"127.0.0.1:{free.getsockname()[1]}"
+    free.close()
+    assert isinstance(failure(make_fetcher(server, pair), f"http://{pair}/"), ImageTransient)
+    for garbage in (
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X" * 70_000,
+    ):
+        failed = failure(fetcher, server.url("/garbage", server.flood(garbage, b"", 1)))
+        assert (type(failed), failed.status) == (ImageTransient, ImageStatus.CONNECTION_ERROR)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "identity, gzip"])
+def test_a_content_encoding_nobody_asked_for_is_refused_b7(
+    server: HostileServer, fetcher: HttpImageFetcher, encoding: str
+) -> None:
+    url = server.url("/", response(picture(), "200 OK", f"Content-Encoding: {encoding}"))
+    assert failure(fetcher, url).status is ImageStatus.NOT_AN_IMAGE
+
+
+def test_redirects_are_followed_three_times_b3(server: HostileServer, fetcher: HttpImageFetcher) -> None:
+    for hop in range(4):
+        server.url(f"/{hop}", response(b"", "302 Found", f"Location: /{hop + 1}"))
+    server.url("/4", response(picture()))
+    assert fetcher.fetch(f"http://{server.pair}/1", DEADLINE).data == picture()
+    refused = failure(fetcher, f"http://{server.pair}/0")
+    assert (refused.status, refused.reason) == (ImageStatus.REFUSED_URL, "more than 3 redirects")
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://127.0.0.1:1/",
+        "http://127.0.0.1/canary",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::1]/",
+        "http://[64:ff9b::7f00:1]/",
+        "http://localhost/",
+        "file:///etc/passwd",
+        "http://user@example.com/",
+        "/loop",
+    ],
+)
+def test_a_redirect_to_a_private_place_or_in_a_loop_is_refused_b3(server: HostileServer, location: str) -> None:
+    connected: list[str] = []
+
+    def spy(address: str, port: int, seconds: float) -> socket.socket:
+        connected.append(f"{address}:{port}")
+        return system_connect(address, port, seconds)
+
+    pairs = frozenset({server.pair})
+    sockets = PinnedSockets(pairs, SYSTEM_CLOCK, resolve=lambda _host, _port: ["127.0.0.1"], connect=spy)
+    guarded = make_fetcher(server, sockets=sockets)
+    url = server.url("/loop", response(b"", "301 Moved", f"Location: {location}"))
+    assert failure(guarded, url).status is ImageStatus.REFUSED_URL
+    assert set(connected) == {server.pair}
+    guarded.close()
+
+
+@pytest.mark.parametrize(
+    "answers", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::ffff:127.0.0.1"], ["64:ff9b::a9fe:a9fe"], ["2002:7f00:1::"]]
+)
+def test_a_name_with_a_private_address_is_refused_before_any_connection_b1(
+    server: HostileServer, answers: list[str]
+) -> None:
+    def never(address: str, port: int, _seconds: float) -> socket.socket:
+        raise AssertionError(f"connected to {address}:{port}")
+
+    sockets = PinnedSockets(frozenset(), SYSTEM_CLOCK, resolve=lambda _host, _port: answers, connect=never)
+    refused = failure(make_fetcher(server, sockets=sockets), "http://images.example.com/")
+    assert (type(refused), refused.status) == (ImageRefused, ImageStatus.REFUSED_URL)
+
+
+def test_a_name_is_resolved_once_and_the_checked_address_is_the_one_connected_to_b2(server: HostileServer) -> None:
+    answers = [["93.184.216.34"], ["127.0.0.1"]]
+    asked: list[str] = []
+    connected: list[str] = []
+
+    def resolve(host: str, _port: int) -> list[str]:
+        asked.append(host)
+        return answers.pop(0)
+
+    def connect(address: str, _port: int, seconds: float) -> socket.socket:
+        connected.append(address)
+        return system_connect("127.0.0.1", server.port, seconds)
+
+    fetcher = make_fetcher(server, sockets=PinnedSockets(frozenset(), SYSTEM_CLOCK, resolve=resolve, connect=connect))
+    server.url("/a", response(picture()))
+    for _ in range(2):
+        fetcher.fetch("http://images.example.com/a", DEADLINE)
+    assert (asked, connected) == (["images.example.com"], ["93.184.216.34"])
+    assert b"Host: images.example.com\r\n" in server.requests[0]
+    fetcher.close()
+    assert failure(fetcher, "http://images.example.com/a").status is ImageStatus.REFUSED_URL
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(server: HostileServer) -> None:
+    def connect(address: str, _port: int, seconds: float) -> socket.socket:
+        if address != "93.184.216.34":
+            assert seconds < DEADLINE * 0.6
+            raise TimeoutError
+        return system_connect("127.0.0.1", server.port, seconds)
+
+    def both(_host: str, _port: int) -> list[str]:
+        return ["2606:4700::1", "93.184.216.34"]
+
+    server.url("/a", response(picture()))
+    fetcher = make_fetcher(server, sockets=PinnedSockets(frozenset(), SYSTEM_CLOCK, resolve=both, connect=connect))
+    assert fetcher.fetch("http://images.example.com/a", DEADLINE).data == picture()
+    fetcher.close()
+
+
+def test_an_unknown_name_is_final_and_a_failing_resolver_is_not(server: HostileServer) -> None:
+    for code, kind in ((socket.EAI_NONAME, ImageRefused), (socket.EAI_AGAIN, ImageTransient)):
+
+        def fail(_host: str, _port: int, code: int = code) -> list[str]:
+            raise socket.gaierror(code, "no")
+
+        failed = failure(
+            make_fetcher(server, sockets=PinnedSockets(frozenset(), SYSTEM_CLOCK, resolve=fail)), "http://x.y/"
+        )
+        assert (type(failed), failed.status) == (kind, ImageStatus.CONNECTION_ERROR)
+
+
+def test_a_proxy_in_the_environment_is_ignored_b4(
+    server: HostileServer, fetcher: HttpImageFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert fetcher.fetch(server.url("/a", response(picture())), DEADLINE).data == picture()
+
+
+@pytest.mark.parametrize(
+    "body,expected",
+    [
+        (b"", ImageStatus.NOT_AN_IMAGE),
+        (b"\xff", ImageStatus.NOT_AN_IMAGE),
+        (b"<html>sorry</html>", ImageStatus.NOT_AN_IMAGE),
+        (b"<svg/>", ImageStatus.NOT_AN_IMAGE),
+        (b"GIF89a/*" + b"\0" * 90, ImageStatus.NOT_AN_IMAGE),
+        (picture()[:-2], ImageStatus.TRUNCATED),
+        (picture()[:200], ImageStatus.TRUNCATED),
+        (picture(0, "PNG")[:-4], ImageStatus.TRUNCATED),
+    ],
+)
+def test_a_body_that_is_no_whole_image_is_refused_b9(
+    server: HostileServer, fetcher: HttpImageFetcher, body: bytes, expected: ImageStatus
+) -> None:
+    refused = failure(fetcher, server.url("/", response(body)))
+    assert (type(refused), refused.status) == (ImageRefused, expected)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_huge_picture_is_refused_by_its_header_b8(kind: str) -> None:
+    data = picture(0, kind)
+    if kind == "PNG":
+        bomb = data[:16] + (50_000).to_bytes(4) * 2 + data[24:]
+    else:
+        at = data.index(b"\xff\xc0") + 5
+        bomb = data[:at] + (50_000).to_bytes(2) * 2 + data[at + 4 :]
+    with pytest.raises(ImageRefused) as refused:
+        verified_image(bomb, 40_000_000)
+    assert refused.value.status is ImageStatus.TOO_MANY_PIXELS
+
+
+def test_no_more_idle_connections_are_kept_than_the_limit(server: HostileServer) -> None:
+    sockets = PinnedSockets(
+        frozenset(),
+        SYSTEM_CLOCK,
+        resolve=lambda _host, _port: ["93.184.216.34"],
+        connect=lambda _address, _port, seconds: system_connect("127.0.0.1", server.port, seconds),
+    )
+    fetcher = make_fetcher(server, sockets=sockets)
+    server.url("/a", response(picture()))
+    for n in range(MAX_IDLE_SOCKETS + 10):
+        fetcher.fetch(f"http://host{n}.example.com/a", DEADLINE)
+    assert len(sockets._idle) == MAX_IDLE_SOCKETS
+    fetcher.close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    openssl = which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not on PATH: no certificate to serve TLS with")
+    folder = tmp_path_factory.mktemp("tls")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subject = ["-subj", "/CN=images.example.com", "-addext", "subjectAltName=DNS:images.example.com"]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command = [openssl, "req", "-x509", *curve, "-keyout", key, "-out", cert, "-days", "2", *subject]
+    subprocess.run(command, check=True, capture_output=True)
+    return key, cert
+
+
+def test_tls_names_and_checks_the_host_although_it_connects_to_an_address(certificate: tuple[Path, Path]) -> None:
+    key, cert = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    names: list[str | None] = []
+    context.sni_callback = lambda _socket, name, _context: names.append(name)
+    server = HostileServer(context)
+    server.url("/a", response(picture()))
+    sockets = PinnedSockets(
+        frozenset(),
+        SYSTEM_CLOCK,
+        resolve=lambda _host, _port: ["93.184.216.34"],
+        connect=lambda _address, _port, seconds: system_connect("127.0.0.1", server.port, seconds),
+        tls=ssl.create_default_context(cafile=str(cert)),
+    )
+    fetcher = make_fetcher(server, sockets=sockets)
+    for _ in range(2):
+        assert fetcher.fetch("https://images.example.com/a", DEADLINE).data == picture()
+    assert (names, server.connections) == (["images.example.com"], 1)
+    refused = failure(fetcher, "https://other.example.com/a")
+    assert (type(refused), refused.reason) == (ImageRefused, "other.example.com has no valid certificate")
+    fetcher.close()
+    server.close()

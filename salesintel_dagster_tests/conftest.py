@@ -1,0 +1,97 @@
+"""What every test gets: fake AWS credentials, loopback-only sockets, and real servers on request."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
+from salesintel_dagster.settings import Settings, variable_of
+from salesintel_dagster_tests import services as running
+
+FAKE_AWS = {
+    "AWS_ACCESS_KEY_ID": "111111111111",
+    "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
+
+
+def pytest_configure() -> None:
+    """Forget the developer's own AWS, settings and proxies before any test or import can read them."""
+    ours = {variable_of(name) for name in Settings.model_fields}
+    for name in list(os.environ):
+        if name in ours or name.startswith(("AWS_", "SALESINTEL_")) or name.lower().endswith("_proxy"):
+            del os.environ[name]
+    os.environ.update(FAKE_AWS)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def loopback_only() -> Iterator[None]:
+    """Refuse every connection and every name look-up that leaves this machine, in this process."""
+    patch = pytest.MonkeyPatch()
+    connect, connect_ex, getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def check(host: object, opened: socket.socket | None = None) -> None:
+        if isinstance(host, str | bytes) and not _is_loopback(os.fsdecode(host)):
+            if opened is not None:
+                opened.close()
+            raise AssertionError(f"a test tried to reach {host!r}: tests stay on this machine")
+
+    def guarded(self: socket.socket, address: Any) -> None:  # noqa: ANN401 - any family's address
+        check(address[0] if isinstance(address, tuple) else None, self)
+        return connect(self, address)
+
+    def guarded_ex(self: socket.socket, address: Any) -> int:  # noqa: ANN401 - same
+        check(address[0] if isinstance(address, tuple) else None, self)
+        return connect_ex(self, address)
+
+    def guarded_look_up(host: Any, *words: Any, **named: Any) -> Any:  # noqa: ANN401 - same
+        check(host)
+        return getaddrinfo(host, *words, **named)
+
+    patch.setattr(socket.socket, "connect", guarded)
+    patch.setattr(socket.socket, "connect_ex", guarded_ex)
+    patch.setattr(socket, "getaddrinfo", guarded_look_up)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[running.Services]:
+    with running.services() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def postgres(services: running.Services) -> running.PostgresService:
+    return services.postgres
+
+
+@pytest.fixture
+def aws_target(services: running.Services) -> AwsTarget:
+    return services.aws.new_target()
+
+
+@pytest.fixture
+def aws(aws_target: AwsTarget) -> AwsClients:
+    return AwsClients(aws_target)
+
+
+def _is_loopback(host: str) -> bool:
+    if host in ("localhost", ""):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,273 @@
+"""Image rules: what the bytes say, which URLs are fetched, which addresses are visited."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from salesintel_dagster.domain.errors import ImageRefused
+from salesintel_dagster.domain.image_urls import (
+    AddressKind,
+    address_kind,
+    check_addresses,
+    parse_image_url,
+    redirected,
+)
+from salesintel_dagster.domain.images import JPEG_END, ImageKind, image_key, is_whole, read_header
+from salesintel_dagster.domain.outcome import ImageStatus
+from salesintel_dagster_tests.fakes.images import picture
+
+LOCAL = frozenset({"127.0.0.1:8123", "images.local:80"})
+
+REFUSED_URLS = """
+    file:///etc/passwd|gopher://example.com/|ftp://example.com/a.jpg|data:image/png;base64,AAAA|javascript:alert(1)
+    //example.com/a.jpg|/a.jpg|example.com/a.jpg|http:example.com|http:/example.com|http:///a.jpg|http://
+    http://user@example.com/a.jpg|http://user:pw@example.com/|http://example.com@127.0.0.1/|http://a\\@b.com/
+    http://example.com\\.evil.com/|http:\\\\example.com/|http://example.com/a\\b|http://example.com:22/|http://example.com:6379/
+    http://example.com:0/|http://example.com:99999/|http://example.com:/a|http://example.com:8o/|http://2130706433/
+    http://0x7f000001/|http://0x7f.0.0.1/|http://017700000001/|http://0177.0.0.1/|http://127.1/|http://127.0.1/
+    http://127.0.0.0x1/|http://256.0.0.1/|http://1.2.3.4.5/|http://example.com./|http://127.0.0.1./|http://.com/
+    http://a..b/|http://-a.com/|http://a-.com/|http://[::1/|http://[::1]x/|http://[fe80::1%25eth0]/|http://[1.2.3.4]/
+    http://\u2460\u2461\u2466.0.0.1/|http://\uff11\uff12\uff17.0.0.1/|http://127\u30020\u30020\u30021/|http://ex\u00e4mple.com/
+    http://\u017f.com/|http://example.com\u200b/|http://example\u2024com/|http://exa mple.com/|http://%31%32%37.0.0.1/
+    http://example.com%00.evil.com/|http://example.com%2f@evil.com/|http://*.example.com/|http://exam!ple.com/
+"""
+
+
+@pytest.mark.parametrize("url", [form.strip() for form in "|".join(REFUSED_URLS.strip().splitlines()).split("|")])
+def test_a_url_that_could_be_read_in_two_ways_is_refused_b1(url: str) -> None:
+    with pytest.raises(ImageRefused) as refused:
+        parse_image_url(url)
+    assert refused.value.status is ImageStatus.REFUSED_URL
+
+
+@pytest.mark.parametrize("character", ["\r", "\n", "\t", "\0", "\x1f", "\x7f", "\r\nHost: evil"])
+def test_a_control_character_never_reaches_a_request_b1(character: str) -> None:
+    for url in (
+        f"http://example.com/{character}a",
+        f"http://exam{character}ple.com/",
+        f"http://example.com/{character}",
+    ):
+        with pytest.raises(ImageRefused):
+            parse_image_url(url)
+
+
+def test_a_refusal_says_nothing_of_the_url_b19() -> None:
+    for url in (
+        "http://user:canary@example.com/",
+        "ftp://canary",
+        "http://example.com:22/canary?canary",
+        "http://canary../",
+    ):
+        with pytest.raises(ImageRefused) as refused:
+            parse_image_url(url)
+        assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url,host_header,target",
+    [
+        ("http://Example.COM", "example.com", "/"),
+        ("HTTPS://example.com:443/a.jpg?x=1#frag", "example.com", "/a.jpg?x=1"),
+        ("http://example.com:443/a", "example.com:443", "/a"),
+        ("http://example.com?x=1", "example.com", "/?x=1"),
+        ("http://cdn_1.example.com/a b/\u00e9.jpg", "cdn_1.example.com", "/a%20b/%C3%A9.jpg"),
+        ("http://example.com/%7Ea%2Fb?u=http://x/%00", "example.com", "/%7Ea%2Fb?u=http://x/%00"),
+        ("http://93.184.216.34/a", "93.184.216.34", "/a"),
+        ("https://[2606:4700:0::1]/a", "[2606:4700::1]", "/a"),
+        ("http://127.0.0.1:8123/a", "127.0.0.1:8123", "/a"),
+    ],
+)
+def test_an_ordinary_url_is_taken_apart_in_one_way(url: str, host_header: str, target: str) -> None:
+    parsed = parse_image_url(url, LOCAL)
+    assert (parsed.host_header, parsed.target) == (host_header, target)
+
+
+@given(st.text(max_size=60), st.sampled_from(["", "http://", "http://example.com/", "https://[", "http://a:"]))
+def test_any_text_is_parsed_into_printable_ascii_or_refused(text: str, start: str) -> None:
+    try:
+        parsed = parse_image_url(start + text)
+    except ImageRefused:
+        return
+    request = f"{parsed.host_header}{parsed.target}"
+    assert request.isascii()
+    assert request.isprintable()
+    assert " " not in request
+
+
+FORBIDDEN = """
+    0.0.0.0 0.1.2.3 100.64.0.1 100.100.100.200 168.63.129.16 169.254.169.254 192.0.0.192 192.0.2.1 192.88.99.1
+    198.18.0.1 198.51.100.7 203.0.113.9 224.0.0.1 240.0.0.1 255.255.255.255 :: ::127.0.0.1 ::ffff:127.0.0.1
+    ::ffff:169.254.169.254 ::ffff:8.8.8.8 64:ff9b::7f00:1 64:ff9b::a9fe:a9fe 64:ff9b:1::1 100::1 2001::1 2001:0:4136::1
+    2001:10::1 2001:db8::1 2002:7f00:1:: 2002:a9fe:a9fe::1 3fff::1 3ffe::1 5f00::1 fe80::1 fe80::1%lo fec0::1 ff02::1
+    fd00:ec2::254 not-an-address 127.1
+""".split()
+PRIVATE = "127.0.0.1 127.255.255.254 10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 ::1 fc00::1 fd12:3456::1".split()
+PUBLIC = """
+    8.8.8.8 93.184.216.34 172.32.0.1 100.128.0.1 198.20.0.1 2606:4700::1 2a00:1450:4001::1 2001:4860:4860::8888
+""".split()
+
+
+@pytest.mark.parametrize(
+    "address,kind",
+    [
+        *((address, AddressKind.FORBIDDEN) for address in FORBIDDEN),
+        *((address, AddressKind.PRIVATE) for address in PRIVATE),
+        *((address, AddressKind.PUBLIC) for address in PUBLIC),
+    ],
+)
+def test_every_address_is_public_private_or_forbidden_b1(address: str, kind: AddressKind) -> None:
+    assert address_kind(address) is kind
+
+
+def test_one_private_answer_among_public_ones_spoils_the_host_b2() -> None:
+    url = parse_image_url("http://images.example.com/a.jpg")
+    check_addresses(url, ["8.8.8.8", "2606:4700::1"], LOCAL)
+    with pytest.raises(ImageRefused, match=r"images\.example\.com has an address that is not public"):
+        check_addresses(url, ["8.8.8.8", "10.0.0.1"], LOCAL)
+
+
+def test_an_allowed_host_may_be_private_but_never_a_metadata_address() -> None:
+    url = parse_image_url("http://images.local/a.jpg", LOCAL)
+    check_addresses(url, ["10.0.0.1"], LOCAL)
+    for address in ("169.254.169.254", "fd00:ec2::254", "::ffff:127.0.0.1"):
+        with pytest.raises(ImageRefused):
+            check_addresses(url, [address], LOCAL)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://example.com/b",
+        "//user@example.com/",
+        "ftp://example.com/",
+        "\\\\evil",
+        "https://example.com:22/",
+        "http://[",
+    ],
+)
+def test_a_redirect_is_held_to_the_rules_and_never_leaves_https_b3(location: str) -> None:
+    with pytest.raises(ImageRefused):
+        redirected(parse_image_url("https://example.com/a"), location, LOCAL)
+
+
+def test_a_relative_redirect_stays_on_its_host_and_port() -> None:
+    source = parse_image_url("http://127.0.0.1:8123/shop/a?x=1", LOCAL)
+    assert redirected(source, "../b?y=2", LOCAL).target == "/b?y=2"
+    assert redirected(source, "/c", LOCAL).pair == "127.0.0.1:8123"
+
+
+def test_the_key_of_an_image_is_made_of_tenant_and_content_only_b18() -> None:
+    digest = "ab" * 32
+    assert image_key("carousel-labs", digest, ImageKind.PNG) == f"images/smartgo/carousel-labs/ab/{digest}.png"
+    assert ImageKind.of_key(image_key("t", digest, ImageKind.PNG)) is ImageKind.PNG
+    assert ImageKind.of_key(image_key("t", digest, ImageKind.JPEG)) is ImageKind.JPEG
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff",
+        b"<html><body>not found</body></html>",
+        b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        b"GIF89a/*" + b"\0" * 40 + b"*/=1;alert(1)",
+        b"RIFF\x24\0\0\0WEBPVP8 " + b"\0" * 40,
+        b"%PDF-1.7",
+        b"\xff\xd8\xff\xd9",
+        b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIEND" + b"\0" * 20,
+    ],
+)
+def test_what_is_neither_jpeg_nor_png_is_not_an_image_b9(data: bytes) -> None:
+    with pytest.raises(ImageRefused) as refused:
+        read_header(data)
+    assert refused.value.status is ImageStatus.NOT_AN_IMAGE
+
+
+@pytest.mark.parametrize("mode", ["baseline", "progressive", "exif", "png", "palette"])
+def test_the_header_tells_kind_and_size_as_pillow_does(mode: str) -> None:
+    data = _encoded(mode)
+    header = read_header(data)
+    with Image.open(io.BytesIO(data)) as image:
+        assert (header.kind.value, header.width, header.height) == (Image.MIME[image.format or ""], *image.size)
+
+
+@pytest.mark.parametrize("mode", ["baseline", "progressive", "exif", "png", "palette"])
+def test_every_truncation_is_told_without_decoding_b9(mode: str) -> None:
+    data = _encoded(mode)
+    assert is_whole(data, read_header(data)) is True
+    assert data.count(JPEG_END) > 1 or mode != "exif"
+    for end in range(len(data)):
+        try:
+            header = read_header(data[:end])
+        except ImageRefused:
+            continue
+        assert is_whole(data[:end], header) is False, end
+
+
+@pytest.mark.parametrize("mode", ["baseline", "progressive", "exif", "png", "palette"])
+@pytest.mark.parametrize("tail", [b"", b"\0\0", b"SEFT and more"])
+def test_a_look_at_the_end_tells_as_much_of_truncation_as_a_full_decode_b9(mode: str, tail: bytes) -> None:
+    data = _encoded(mode)
+    header = read_header(data)
+    for end in [*range(header.body_at + 20, len(data), 41), len(data) - 2, len(data) - 1, len(data)]:
+        cut = data[:end] + tail
+        if not _decodes(cut):
+            assert is_whole(cut, header) is False, end
+        if end == len(data):
+            assert is_whole(cut, header) is True
+
+
+def _decodes(data: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except (OSError, SyntaxError):
+        return False
+    return True
+
+
+def test_two_frames_or_endless_scans_or_filling_are_refused_before_any_decode_b8() -> None:
+    whole = _encoded("baseline")
+    at = whole.index(b"\xff\xc0")
+    frame = whole[at : at + 2 + struct.unpack_from(">H", whole, at + 2)[0]]
+    doubled = whole[:at] + frame + whole[at:]
+    scans = whole[:-2] + b"\xff\xda" * 100 + whole[-2:]
+    filled = b"\xff\xd8" + b"\xff" * 20_000 + whole[2:]
+    for data in (doubled, scans, filled):
+        with pytest.raises(ImageRefused) as refused:
+            read_header(data)
+        assert refused.value.status is ImageStatus.NOT_AN_IMAGE
+
+
+def _encoded(mode: str) -> bytes:
+    noise = Image.effect_noise((48, 32), 60)
+    packed = io.BytesIO()
+    match mode:
+        case "baseline":
+            noise.convert("RGB").save(packed, "JPEG")
+        case "progressive":
+            noise.convert("RGB").save(packed, "JPEG", progressive=True)
+        case "exif":
+            exif = Image.Exif()
+            exif[0x9286] = picture(3)  # a whole JPEG, end marker and all, inside the header
+            noise.convert("RGB").save(packed, "JPEG", exif=exif.tobytes())
+        case "palette":
+            noise.convert("P").save(packed, "PNG")
+        case _:
+            noise.save(packed, "PNG")
+    return packed.getvalue()
+
+
+def test_a_png_cut_at_a_chunk_border_is_not_whole() -> None:
+    data = _encoded("png")
+    end_chunk = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
+    cut = data.removesuffix(end_chunk)
+    assert cut != data
+    assert is_whole(cut, read_header(cut)) is False

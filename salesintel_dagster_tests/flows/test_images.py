@@ -1,0 +1,456 @@
+"""The image stage on fakes: what is asked for, how often, what is stored and what the manifest says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pytest
+
+from salesintel_dagster.adapters.object_store import FolderObjectStore
+from salesintel_dagster.domain.calendar import day_window
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
+from salesintel_dagster.domain.columns import IMAGE_SCHEMA, RAW_SCHEMA
+from salesintel_dagster.domain.errors import ImageRefused, ImageTransient, ObjectMissing, StoreUnavailable
+from salesintel_dagster.domain.outcome import ImageStatus
+from salesintel_dagster.domain.ports import DayScope, ObjectStore
+from salesintel_dagster.domain.progress import Progress, RunState
+from salesintel_dagster.domain.retry import JITTER_SHARE, RetryPolicy
+from salesintel_dagster.flows.export.image_manifest import BATCHES_IN_FLIGHT
+from salesintel_dagster.flows.export.images import ImageLimits, ImagesFetched, fetch_images
+from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, DayRun, ProgressReporter
+from salesintel_dagster.flows.export.staging import StagedDays
+from salesintel_dagster_tests.fakes.images import EPOCH, HeldClock, ScriptedImages, fetched
+from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
+from salesintel_dagster_tests.fakes.progress import InMemoryProgressLedger
+
+DAY = date(2026, 11, 20)
+TENANT = "carousel-labs"
+LIMITS = ImageLimits(5, 5, RetryPolicy())
+Row = dict[str, object]
+
+BUSY = ImageTransient(ImageStatus.SERVER_ERROR, "images.example.com answered 500")
+GONE = ImageRefused(ImageStatus.GONE, "images.example.com answered 404")
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class Day:
+    """One day's image stage on an in-memory store, with its lines and its progress to look at."""
+
+    def __init__(self, *batches: Sequence[str | None], store: ObjectStore | None = None) -> None:
+        self.store = store or InMemoryObjectStore()
+        self.staged = StagedDays(self.store, "smartgo")
+        self.lines: list[str] = []
+        self.ledger = InMemoryProgressLedger()
+        if batches:
+            self.stage(*batches)
+
+    def stage(self, *batches: Sequence[str | None], tenant: str = TENANT, product: str = "p") -> None:
+        made = [_raw(urls, f"s{n}", tenant, product) for n, urls in enumerate(batches)]
+        self.staged.write(SALES_RAW, DAY, RAW_SCHEMA, iter(made))
+
+    def run(
+        self,
+        fetcher: ScriptedImages,
+        limits: ImageLimits = LIMITS,
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        refetch: bool = False,
+    ) -> ImagesFetched:
+        progress = ProgressReporter(
+            self.ledger, clock, self.lines.append, Progress(DAY, "r1", EPOCH, EPOCH, RunState.RUNNING, SALES_RAW)
+        )
+        scope = DayScope(DAY, (TENANT,), "smartgo")
+        run = DayRun(day_window(DAY, ZoneInfo("UTC")), scope, "r1", clock, self.lines.append, progress)
+        self.progress = progress
+        return fetch_images(run, fetcher, self.store, self.staged, limits, refetch=refetch)
+
+    def batches(self) -> list[pa.RecordBatch]:
+        with self.staged.batches(PRODUCT_IMAGES, DAY) as batches:
+            return list(batches)
+
+    def rows(self) -> list[Row]:
+        return [row for batch in self.batches() for row in batch.to_pylist()]
+
+    def images(self) -> list[str]:
+        return list(self.store.keys("images/"))
+
+
+def url(name: object, host: str = "images.example.com") -> str:
+    return f"https://{host}/{name}.jpg"
+
+
+def _raw(urls: Sequence[str | None], prefix: str, tenant: str, product: str) -> pa.RecordBatch:
+    rows = [
+        {
+            "sale_id": f"{prefix}-{n}",
+            "product_id": product,
+            "tenant_id": tenant,
+            "category": "shoes",
+            "condition": "good",
+            "sold_price": Decimal("10.00"),
+            "currency": "EUR",
+            "currency_defaulted": False,
+            "sold_at": datetime(2026, 11, 20, 12, tzinfo=UTC),
+            "sold_date": DAY,
+            "image_url": image_url,
+        }
+        for n, image_url in enumerate(urls)
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=RAW_SCHEMA)
+
+
+def test_a_manifest_row_tells_where_the_image_is_and_what_it_is():
+    day = Day([url("a")])
+    done = day.run(ScriptedImages())
+    (row,) = day.rows()
+    key = f"images/smartgo/{TENANT}/{row['image_sha256'][:2]}/{row['image_sha256']}.jpg"
+    assert {name: row[name] for name in ("sale_id", "tenant_id", "image_status", "image_s3_key", "attempts")} == {
+        "sale_id": "s0-0",
+        "tenant_id": TENANT,
+        "image_status": "ok",
+        "image_s3_key": key,
+        "attempts": 1,
+    }
+    assert (row["image_bytes"], row["image_width"], row["image_height"]) == (len(fetched().data), 16, 12)
+    assert day.store.get(key) == fetched().data
+    assert done.samples == (("s0-0", key),)
+    assert (done.bytes, done.downloaded, done.retries) == (len(fetched().data), 1, 0)
+    assert done.staged_bytes == len(day.store.get(day.staged.key(PRODUCT_IMAGES, DAY)))
+
+
+def test_the_manifest_is_aligned_with_the_sales_row_for_row_and_batch_for_batch():
+    batches = [[url(f"{n}-{k}") if k % 3 else None for k in range(5 + n)] for n in range(BATCHES_IN_FLIGHT * 2 + 1)]
+    day = Day(*batches)
+    done = day.run(ScriptedImages())
+    assert [batch.num_rows for batch in day.batches()] == [len(batch) for batch in batches]
+    assert all(batch.schema == IMAGE_SCHEMA for batch in day.batches())
+    with day.staged.batches(SALES_RAW, DAY) as raw:
+        wanted = [(row["tenant_id"], row["sale_id"]) for batch in raw for row in batch.to_pylist()]
+    assert [(row["tenant_id"], row["sale_id"]) for row in day.rows()] == wanted
+    assert done.tally.total == len(wanted)
+
+
+def test_a_day_without_sales_has_an_empty_manifest_and_a_day_never_read_has_none():
+    empty = Day([])
+    assert empty.run(ScriptedImages()).tally.total == 0
+    assert empty.rows() == []
+    with pytest.raises(ObjectMissing, match="materialise smartgo_sales_raw for 2026-11-20 first"):
+        Day().run(ScriptedImages())
+
+
+def test_a_sale_without_a_url_or_an_image_is_still_a_row_with_its_reason():
+    day = Day([None, "", url("gone"), url("ok")])
+    done = day.run(ScriptedImages({url("gone"): [GONE]}))
+    assert [row["image_status"] for row in day.rows()] == ["NO_URL", "NO_URL", "GONE", "ok"]
+    assert day.rows()[2]["image_reason"] == "images.example.com answered 404"
+    assert [row["attempts"] for row in day.rows()] == [0, 0, 1, 1]
+    assert (done.tally.total, done.tally.ok) == (4, 1)
+    assert done.errors == ("s0-2: GONE: images.example.com answered 404",)
+
+
+def test_a_final_answer_is_asked_for_once_b10():
+    refusals = {
+        url("gone"): ImageRefused(ImageStatus.GONE, "x"),
+        url("forbidden"): ImageRefused(ImageStatus.FORBIDDEN, "x"),
+        "http://127.0.0.1/": ImageRefused(ImageStatus.REFUSED_URL, "x"),
+    }
+    clock = HeldClock()
+    fetcher = ScriptedImages({each: [refusal] for each, refusal in refusals.items()})
+    day = Day(list(refusals))
+    day.run(fetcher, clock=clock.clock)
+    assert sorted(fetcher.calls) == sorted(refusals)
+    assert [row["image_status"] for row in day.rows()] == ["GONE", "FORBIDDEN", "REFUSED_URL"]
+    assert clock.sleeps == []
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.999])
+def test_a_failing_host_is_asked_four_times_at_1_2_and_4_seconds_b11(jitter: float):
+    clock = HeldClock(jitter)
+    fetcher = ScriptedImages({url("a"): [BUSY, BUSY, BUSY, fetched()]})
+    day = Day([url("a")])
+    done = day.run(fetcher, clock=clock.clock)
+    assert (len(fetcher.calls), done.retries, done.tally.ok) == (4, 3, 1)
+    assert day.rows()[0]["attempts"] == 4
+    for waited, least in zip(clock.sleeps, (1, 2, 4), strict=True):
+        assert least <= waited <= least * (1 + JITTER_SHARE)
+    assert fetcher.deadlines == pytest.approx([30 - sum(clock.sleeps[:n]) for n in range(4)])
+
+
+def test_a_host_that_keeps_failing_is_given_up_after_the_fourth_try_b11():
+    clock = HeldClock()
+    fetcher = ScriptedImages({url("a"): [BUSY]})
+    day = Day([url("a")])
+    done = day.run(fetcher, clock=clock.clock)
+    assert len(fetcher.calls) == 4
+    assert done.tally.failures == {"SERVER_ERROR": 1}
+
+
+@pytest.mark.parametrize("retry_after,calls,waits", [(2.0, 2, [2.0]), (25.0, 2, [25.0]), (3600.0, 1, [])])
+def test_retry_after_is_honoured_up_to_the_deadline_b12(retry_after: float, calls: int, waits: list[float]):
+    clock = HeldClock()
+    throttled = ImageTransient(ImageStatus.THROTTLED, "images.example.com answered 429", retry_after)
+    fetcher = ScriptedImages({url("a"): [throttled, fetched()]})
+    day = Day([url("a")])
+    done = day.run(fetcher, clock=clock.clock)
+    assert (len(fetcher.calls), clock.sleeps) == (calls, waits)
+    assert done.tally.by_status == ({"ok": 1} if waits else {"THROTTLED": 1})
+
+
+def test_never_more_downloads_at_once_than_the_limits_b14():
+    urls = [url(n, f"host{n % 3}.example.com") for n in range(200)]
+    fetcher = ScriptedImages(latency_seconds=0.002)
+    done = Day(urls).run(fetcher, ImageLimits(5, 2, RetryPolicy()))
+    assert done.tally.ok == 200
+    assert fetcher.peak == 5
+    assert fetcher.peak_per_host == 2
+
+
+def test_one_host_never_takes_more_than_its_share_b14():
+    fetcher = ScriptedImages(latency_seconds=0.002)
+    Day([url(n) for n in range(40)]).run(fetcher, ImageLimits(5, 2, RetryPolicy()))
+    assert (fetcher.peak, fetcher.peak_per_host) == (2, 2)
+
+
+def test_a_slow_host_with_many_images_starves_no_other_host_b14():
+    slow = [url(n, "slow.example.com") for n in range(20)]
+    quick = [url(n, f"quick{n % 3}.example.com") for n in range(60)]
+    fetcher = ScriptedImages()
+    fetcher.held = frozenset(slow)
+    thread = threading.Thread(target=Day([*slow, *quick]).run, args=(fetcher, ImageLimits(4, 2, RetryPolicy())))
+    thread.start()
+    _until(lambda: len(fetcher.calls) == 62)
+    assert sum("slow" in called for called in fetcher.calls) == 2
+    fetcher.gate.set()
+    thread.join(10)
+    assert len(fetcher.calls) == 80
+
+
+def test_a_hung_image_costs_one_slot_and_stops_no_later_batch():
+    batches = [[url("hung")], *([url(f"{n}-{k}") for k in range(20)] for n in range(BATCHES_IN_FLIGHT - 1))]
+    fetcher = ScriptedImages()
+    fetcher.held = frozenset({url("hung")})
+    day = Day(*batches)
+    thread = threading.Thread(target=day.run, args=(fetcher, ImageLimits(2, 2, RetryPolicy())))
+    thread.start()
+    _until(lambda: len(fetcher.calls) == 1 + 20 * (BATCHES_IN_FLIGHT - 1))
+    fetcher.gate.set()
+    thread.join(10)
+    assert [row["image_status"] for row in day.rows()] == ["ok"] * (1 + 20 * (BATCHES_IN_FLIGHT - 1))
+
+
+def test_no_more_batches_are_in_flight_than_memory_is_planned_for():
+    fetcher = ScriptedImages()
+    fetcher.held = frozenset({url("hung")})
+    day = Day([url("hung")], *([url(n)] for n in range(BATCHES_IN_FLIGHT * 3)))
+    thread = threading.Thread(target=day.run, args=(fetcher,))
+    thread.start()
+    _until(lambda: len(fetcher.calls) >= BATCHES_IN_FLIGHT)
+    assert len(fetcher.calls) == BATCHES_IN_FLIGHT
+    fetcher.gate.set()
+    thread.join(10)
+    assert len(fetcher.calls) == BATCHES_IN_FLIGHT * 3 + 1
+
+
+def test_one_url_in_twenty_sales_is_downloaded_once_even_across_batches_b15():
+    day = Day([url("a")] * 10, [url("a")] * 10)
+    fetcher = ScriptedImages()
+    done = day.run(fetcher)
+    assert fetcher.calls == [url("a")]
+    assert (done.distinct_urls, done.downloaded, done.tally.ok) == (1, 1, 20)
+    assert len({row["image_s3_key"] for row in day.rows()}) == 1
+
+
+def test_the_same_bytes_at_twenty_urls_are_one_object_put_once_b15():
+    store = InMemoryObjectStore()
+    day = Day([url(n) for n in range(20)], store=store)
+    done = day.run(ScriptedImages())
+    assert (done.downloaded, len(day.images())) == (20, 1)
+    assert store.count("put", "images/") == 1
+    assert len(done.samples) == 1
+
+
+def test_two_tenants_share_neither_download_nor_object():
+    day = Day()
+    batches = [_raw([url("a")], "x", "tenant-one", "p"), _raw([url("a")], "y", "tenant-two", "p")]
+    day.staged.write(SALES_RAW, DAY, RAW_SCHEMA, iter(batches))
+    fetcher = ScriptedImages()
+    day.run(fetcher)
+    assert len(fetcher.calls) == 2
+    assert [key.split("/")[2] for key in day.images()] == ["tenant-one", "tenant-two"]
+
+
+class CrashingStore(InMemoryObjectStore):
+    """Dies before or after its n-th call of any kind."""
+
+    def __init__(self, at: int, *, after: bool) -> None:
+        super().__init__()
+        self.left = at
+        self.after = after
+
+    @contextmanager
+    def _dying(self) -> Iterator[None]:
+        self.left -= 1
+        dies = self.left == 0
+        if dies and not self.after:
+            raise Crash
+        try:
+            yield
+        finally:
+            if dies:
+                raise Crash
+
+    def put(self, key: str, body: bytes | Path, content_type: str) -> None:
+        with self._dying():
+            super().put(key, body, content_type)
+
+    def download(self, key: str, path: Path) -> None:
+        with self._dying():
+            super().download(key, path)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_after_a_crash_at_any_call_of_the_store_a_second_run_makes_the_same_day_b16(*, after: bool):
+    urls = [url("a"), url("b"), url("same-as-a"), url("gone")]
+    script = {url("b"): [fetched(1, "PNG")], url("gone"): [GONE]}
+    clean = Day(urls)
+    clean.run(ScriptedImages(script))
+    calls = 0
+    for at in range(1, 100):
+        store = CrashingStore(-1, after=after)
+        day = Day(urls, store=store)
+        store.left = at
+        try:
+            day.run(ScriptedImages(script))
+        except Crash:
+            calls += 1
+            wrote_manifest = after and day.staged.key(PRODUCT_IMAGES, DAY) in store.objects
+            assert wrote_manifest or day.staged.key(PRODUCT_IMAGES, DAY) not in store.objects
+        else:
+            break
+        store.left = -1
+        again = day.run(ScriptedImages(script))
+        assert again.tally.by_status == {"ok": 3, "GONE": 1}
+        assert day.images() == clean.images()
+        assert [row["image_s3_key"] for row in day.rows()] == [row["image_s3_key"] for row in clean.rows()]
+    assert calls == 5  # read the earlier manifest and the sales, put two images and the manifest
+
+
+def test_a_crash_in_a_download_leaves_the_earlier_manifest_as_it_was():
+    store = InMemoryObjectStore()
+    day = Day([url(n) for n in range(50)], store=store)
+    day.run(ScriptedImages({url(n): [GONE] for n in range(50)}))
+    before = store.objects[day.staged.key(PRODUCT_IMAGES, DAY)]
+    fetcher = ScriptedImages({url(3): [Crash()]})
+    with pytest.raises(Crash):
+        day.run(fetcher, refetch=True)
+    assert store.objects[day.staged.key(PRODUCT_IMAGES, DAY)] == before
+
+
+def test_a_store_that_fails_twice_and_then_works_costs_two_waits_b17():
+    store = InMemoryObjectStore()
+    day = Day([url("a")], store=store)
+    store.fail("put", StoreUnavailable("put: down"), times=2, only="images/")
+    clock = HeldClock()
+    done = day.run(ScriptedImages(), clock=clock.clock)
+    assert (done.tally.by_status, clock.sleeps) == ({"ok": 1}, [1.0, 2.0])
+    assert len(day.images()) == 1
+
+
+def test_a_store_that_takes_no_image_keeps_the_sale_with_its_status_b17():
+    store = InMemoryObjectStore()
+    day = Day([url("a"), None], store=store)
+    store.fail("put", StoreUnavailable("put: down"), times=None, only="images/")
+    done = day.run(ScriptedImages(), clock=HeldClock().clock)
+    assert [row["image_status"] for row in day.rows()] == ["STORE_FAILED", "NO_URL"]
+    assert done.tally.failures == {"STORE_FAILED": 1, "NO_URL": 1}
+    assert day.rows()[0]["image_s3_key"] is None
+
+
+@pytest.mark.parametrize("product", ["../../x", "a/b", "p" * 1024, "a\0b", "\U0001f45f"])
+def test_no_id_gets_into_a_key_and_a_folder_store_stays_in_its_folder_b18(tmp_path: Path, product: str):
+    root = tmp_path / "objects"
+    day = Day(store=FolderObjectStore(root))
+    day.stage([url("../../../x")], product=product)
+    day.run(ScriptedImages())
+    (key,) = day.images()
+    assert product not in key
+    assert (root / key).resolve().is_relative_to(root.resolve())
+    assert {path.name for path in tmp_path.iterdir()} == {"objects"}
+
+
+def test_a_second_run_downloads_only_what_it_has_not_b20():
+    day = Day([url("a"), url("late"), url("a")])
+    day.run(ScriptedImages({url("late"): [GONE]}))
+    first = day.rows()
+    fetcher = ScriptedImages({url("a"): [GONE], url("late"): [fetched(2)]})
+    done = day.run(fetcher)
+    assert fetcher.calls == [url("late")]
+    assert (done.reused, done.downloaded, done.tally.by_status) == (1, 1, {"ok": 3})
+    assert day.rows()[0] | {"attempts": 1} == first[0]
+
+
+def test_an_image_deleted_at_the_source_keeps_its_stored_copy_even_when_fetched_anew_b20():
+    day = Day([url("a"), url("b")])
+    day.run(ScriptedImages())
+    kept = day.rows()[0]["image_s3_key"]
+    fetcher = ScriptedImages({url("a"): [GONE], url("b"): [fetched(5)]})
+    done = day.run(fetcher, refetch=True)
+    assert sorted(fetcher.calls) == [url("a"), url("b")]
+    assert [row["image_status"] for row in day.rows()] == ["ok", "ok"]
+    assert day.rows()[0]["image_s3_key"] == kept != day.rows()[1]["image_s3_key"]
+    assert (done.reused, done.downloaded) == (1, 1)
+    assert kept in day.images()
+
+
+def test_a_manifest_of_another_version_is_not_reused():
+    day = Day([url("a")])
+    other = IMAGE_SCHEMA.remove(IMAGE_SCHEMA.get_field_index("image_width"))
+    day.staged.write(PRODUCT_IMAGES, DAY, other, [])
+    fetcher = ScriptedImages()
+    day.run(fetcher)
+    assert fetcher.calls == [url("a")]
+
+
+def test_progress_and_log_tell_how_many_sales_are_done():
+    day = Day([url("a"), url("a"), url("gone"), None])
+    day.run(ScriptedImages({url("gone"): [GONE]}))
+    assert (day.progress.current.stage, day.progress.current.images_ok) == (PRODUCT_IMAGES, 2)
+    assert day.progress.current.failed == {"GONE": 1, "NO_URL": 1}
+    assert "Downloading images tenant=carousel-labs partition=2026-11-20 done=4 total=4 per_second=" in day.lines[-1]
+
+
+def test_progress_is_told_while_the_stage_runs():
+    clock = HeldClock()
+    urls = [url(n) for n in range(4)]
+    day = Day(urls)
+    day.run(ScriptedImages({each: [BUSY, fetched()] for each in urls}), ImageLimits(1, 1, RetryPolicy()), clock.clock)
+    assert len([line for line in day.lines if "Downloading images" in line]) >= 2
+
+
+def test_only_the_first_errors_are_named_and_all_are_counted_a23():
+    urls = [url(n) for n in range(300)]
+    done = Day(urls).run(ScriptedImages({each: [GONE] for each in urls}))
+    assert (len(done.errors), done.tally.failures) == (50, {"GONE": 300})
+
+
+def test_no_thread_is_left_when_the_stage_ends():
+    Day([url(n) for n in range(20)]).run(ScriptedImages())
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("slot-")] == []
+
+
+def _until(condition: object, seconds: float = 10) -> None:
+    ended = threading.Event()
+    deadline = SYSTEM_CLOCK.monotonic() + seconds
+    while not condition():
+        assert SYSTEM_CLOCK.monotonic() < deadline, "it never came"
+        ended.wait(0.002)
