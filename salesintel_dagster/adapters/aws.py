@@ -17,6 +17,8 @@ from salesintel_dagster.domain.errors import SettingInvalid
 MAX_POOL_CONNECTIONS = 64
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 60
+MODEL_READ_TIMEOUT_SECONDS = 15
+"""An embedding takes 0.15 s. botocore asks 10 times after a timeout too: a hung image holds its slot 10 x this."""
 ADAPTIVE_ATTEMPTS = 10
 """Measured against a 60 calls/min quota: `adaptive` with 10 attempts lost 0 of 80 calls, `standard` 20."""
 
@@ -72,6 +74,7 @@ class AwsClients:
 
     def _make(self, service: str, *, brief: bool) -> AwsClient:
         bedrock = service == "bedrock-runtime"
+        patience = MODEL_READ_TIMEOUT_SECONDS if bedrock else READ_TIMEOUT_SECONDS
         return self._session.client(
             service,
             region_name=self.target.bedrock_region if bedrock else self.target.region,
@@ -83,7 +86,7 @@ class AwsClients:
                 },
                 max_pool_connections=MAX_POOL_CONNECTIONS,
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                read_timeout=BRIEF_TIMEOUT_SECONDS if brief else READ_TIMEOUT_SECONDS,
+                read_timeout=BRIEF_TIMEOUT_SECONDS if brief else patience,
                 s3={"addressing_style": "path"} if self.target.endpoint_url else {},
             ),
         )

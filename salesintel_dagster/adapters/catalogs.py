@@ -7,15 +7,19 @@ and is translated by the table. A catalog's URI may carry a password: it is in n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from requests import Session
 
 CATALOG_NAME = "salesintel"
 CONNECT_TIMEOUT_SECONDS = 5
-REQUEST_TIMEOUT_SECONDS = 60
+REQUEST_TIMEOUT_SECONDS = 60.0
+TRANSPORT_RETRIES = 3
+"""Below the table's own retries; pyiceberg's 10 took 56 s to tell that a Glue endpoint refuses connections."""
 STALLED_TIMEOUT_SECONDS = 15
 """A catalog statement takes milliseconds; a Postgres that says nothing for this long is given up."""
 
@@ -28,6 +32,7 @@ class StorageAccess:
     endpoint_url: str | None = None
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
+    request_timeout_seconds: float = REQUEST_TIMEOUT_SECONDS
 
 
 def open_catalog(
@@ -51,10 +56,23 @@ def open_catalog(
     if kind == "glue":
         from pyiceberg.catalog.glue import GlueCatalog  # noqa: PLC0415 - same
 
-        return GlueCatalog(CATALOG_NAME, **properties, **_given({"glue.endpoint": access.endpoint_url}))
-    from pyiceberg.catalog.rest import RestCatalog  # noqa: PLC0415 - same
+        endpoint = _given({"glue.endpoint": access.endpoint_url})
+        return GlueCatalog(CATALOG_NAME, **properties, **endpoint, **{"glue.max-retries": TRANSPORT_RETRIES})
+    return _rest(uri or "", properties, _signing(signing_name, access), access.request_timeout_seconds)
 
-    return RestCatalog(CATALOG_NAME, **properties, uri=uri or "", **_signing(signing_name, access))
+
+def _rest(uri: str, properties: dict[str, str], signing: dict[str, str], timeout_seconds: float) -> Catalog:
+    """Open a REST catalog whose requests end: pyiceberg 0.12 sets no timeout, and a stalled server held us for ever."""
+    from pyiceberg.catalog.rest import RestCatalog  # noqa: PLC0415 - see open_catalog
+
+    class TimedRestCatalog(RestCatalog):
+        def _create_session(self) -> Session:
+            session = super()._create_session()
+            timeouts = (CONNECT_TIMEOUT_SECONDS, timeout_seconds)
+            session.request = partial(session.request, timeout=timeouts)  # type: ignore[method-assign]
+            return session
+
+    return TimedRestCatalog(CATALOG_NAME, **properties, uri=uri, **signing)
 
 
 def _storage(access: StorageAccess) -> dict[str, str]:
@@ -70,7 +88,7 @@ def _storage(access: StorageAccess) -> dict[str, str]:
             "s3.access-key-id": access.access_key_id,
             "s3.secret-access-key": access.secret_access_key,
             "s3.connect-timeout": str(CONNECT_TIMEOUT_SECONDS),
-            "s3.request-timeout": str(REQUEST_TIMEOUT_SECONDS),
+            "s3.request-timeout": str(access.request_timeout_seconds),
         }
     )
 
@@ -83,6 +101,7 @@ def _signing(signing_name: str | None, access: StorageAccess) -> dict[str, str]:
             "rest.sigv4-enabled": "true",
             "rest.signing-name": signing_name,
             "rest.signing-region": access.region,
+            "rest.sigv4.max-retries": str(TRANSPORT_RETRIES),
         }
     )
 

@@ -98,18 +98,19 @@ class SmartGoSource(SaleSource):
         """
         place = self._connection.place
         connection = self._connect()
+        cursor = connection.cursor("smartgo_day")
         try:
             try:
                 connection.execute(_SESSION, {"timeout": str(self._connection.statement_timeout_seconds * 1000)})
                 statement = day_statement(self._mapping, self._columns(connection), window)
                 evidence = self._evidence(connection, statement, window)
-                cursor = connection.cursor("smartgo_day")
                 cursor.execute(statement.query, statement.parameters, binary=True)
             except _UNREADABLE as error:
                 raise translated(error, place) from None
             yield SourceDay(_blocks(cursor, statement.fields, place), evidence)
         finally:
             connection.close()
+            cursor.close()  # after the connection: no word to a server that may be gone
 
     def _connect(self) -> _Connection:
         wanted = self._connection

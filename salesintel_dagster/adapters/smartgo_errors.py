@@ -29,6 +29,7 @@ _CONNECTING = {
     "remaining connection slots": "the server takes no more connections",
     "starting up": "the server is starting up",
     "shutting down": "the server is shutting down",
+    "permission denied for database": "this user may not open the database",
     "does not exist": "the server has no such database or user",
 }
 """Words in libpq's own messages, in the order in which they are looked for, and what we say instead."""
@@ -50,7 +51,7 @@ _CLASSES: dict[str, tuple[type[SourceError], str]] = {
 def translated(error: Exception, place: str) -> SourceError:
     """Return our error for one that psycopg raised while reading from `place`."""
     state = getattr(error, "sqlstate", None)
-    if state is None and not isinstance(error, psycopg.OperationalError):
+    if state is None and not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return SourceSchemaMismatch(f"{place}: a value in the source cannot be read as its type")
     if state is None:
         return SourceUnavailable(f"{place}: the connection broke while reading")

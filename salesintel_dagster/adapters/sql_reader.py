@@ -33,8 +33,8 @@ _AFTER_TABLES = ("SET enable_external_access = false", "SET lock_configuration =
 def query(catalog: Catalog, sql: str) -> pa.RecordBatchReader:
     """Run one SELECT and stream its answer.
 
-    Raises QueryRefused for anything but one SELECT and for SQL that does not run, TableUnavailable where catalog or
-    storage is out of reach; the last two also while the answer is read.
+    Raises QueryRefused for anything but one SELECT and for SQL that does not run (a data file out of reach is told
+    so too, by DuckDB), also while the answer is read; TableUnavailable where the catalog is out of reach.
     """
     import duckdb  # noqa: PLC0415 - 30 MB that only SQL needs
 
@@ -42,7 +42,7 @@ def query(catalog: Catalog, sql: str) -> pa.RecordBatchReader:
     try:
         with _refusals(), translated():
             _check_one_select(connection, sql)
-            _register(connection, catalog, _tables_named(connection, sql))
+            _register(connection, catalog, sql)
             answer = connection.sql(sql).to_arrow_reader(RESULT_ROWS)
     except BaseException:
         connection.close()
@@ -58,21 +58,18 @@ def _check_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise QueryRefused("expected one SELECT; this reader changes nothing and runs one statement at a time")
 
 
-def _tables_named(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
-    return frozenset(
-        name.rpartition(".")[2].strip('"').lower() for name in connection.get_table_names(sql, qualified=True)
-    )
+def _register(connection: duckdb.DuckDBPyConnection, catalog: Catalog, sql: str) -> None:
+    """Offer the tables that the query names, or all where it names none (SHOW TABLES); then shut the doors.
 
-
-def _register(connection: duckdb.DuckDBPyConnection, catalog: Catalog, wanted: frozenset[str]) -> None:
-    """Offer the tables that the query names, or all where it names none (SHOW TABLES); then shut the doors."""
+    Planning reads a table's manifests, so the others are left out.
+    """
     for statement in (*_BEFORE_TABLES, f"CREATE SCHEMA {DATABASE}.{NAMESPACE}"):
         connection.execute(statement)
-    for name in _tables(catalog):
-        if name.lower() in wanted or not wanted:
-            dataset = planned_dataset(catalog.load_table((NAMESPACE, name)))
-            connection.register(f"_{name}", dataset)
-            connection.execute(f"CREATE VIEW {_view(name)} AS SELECT * FROM {_quoted(f'_{name}')}")  # noqa: S608 - quoted
+    names = _tables(catalog)
+    for name in [name for name in names if name.lower() in sql.lower()] or names:
+        dataset = planned_dataset(catalog.load_table((NAMESPACE, name)))
+        connection.register(f"_{name}", dataset)
+        connection.execute(f"CREATE VIEW {_view(name)} AS SELECT * FROM {_quoted(f'_{name}')}")  # noqa: S608 - quoted
     for statement in (f"USE {DATABASE}.{NAMESPACE}", *_AFTER_TABLES):
         connection.execute(statement)
 

@@ -43,7 +43,7 @@ class SaleSource(ABC):
         """Open one read-only snapshot of the window's rows, in the stable order (sold_at, sale_id, ...).
 
         Rows without a sold_at come last, so that they are quarantined and not lost. Raises SourceUnavailable,
-        SourceSchemaMismatch.
+        SourceSchemaMismatch, SourceMappingInvalid (a query that the source does not accept).
         """
 
 

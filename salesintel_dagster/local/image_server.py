@@ -153,6 +153,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--latency-ms", type=float, default=0.0)
     options = parser.parse_args()
+    if not options.folder.is_dir():
+        parser.error(f"--folder {options.folder}: no such folder")
     serve(ImageServer(options.folder, latency_seconds=options.latency_ms / 1000), options.port)
 
 

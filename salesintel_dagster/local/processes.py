@@ -20,9 +20,6 @@ from typing import IO
 
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.errors import WorldError
-from salesintel_dagster.local.ports import LOOPBACK, free_port
-
-__all__ = ["LOOPBACK", "Child", "Supervisor", "User", "free_port", "launched"]
 
 POLL_SECONDS = 0.02
 STOP_SECONDS = 10.0

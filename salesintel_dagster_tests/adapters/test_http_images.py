@@ -22,7 +22,8 @@ from salesintel_dagster.adapters.pinned_sockets import MAX_IDLE_SOCKETS, PinnedS
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import ImageFailure, ImageRefused, ImageTransient
 from salesintel_dagster.domain.outcome import ImageStatus
-from salesintel_dagster_tests.fakes.images import picture
+from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher
+from salesintel_dagster_tests.fakes.images import ScriptedImages, picture
 
 DEADLINE = 1.0
 ON_TIME = 1.5
@@ -164,6 +165,44 @@ def test_an_image_is_what_its_bytes_say_whatever_its_content_type(
     assert "Accept-Encoding: identity" in head
 
 
+@pytest.fixture(params=["fake", "http"])
+def port(request: pytest.FixtureRequest, server: HostileServer) -> Iterator[tuple[ImageFetcher, str]]:
+    """Return an image fetcher, and the base of its URLs: /ok, /gone and /busy."""
+    if request.param == "fake":
+        base = "https://images.example.com"
+        busy = ImageTransient(ImageStatus.THROTTLED, "images.example.com answered 429", 7.0)
+        gone = ImageRefused(ImageStatus.GONE, "images.example.com answered 404")
+        yield ScriptedImages({f"{base}/busy": [busy], f"{base}/gone": [gone]}), base
+        return
+    server.url("/ok", response(picture()))
+    server.url("/gone", response(b"", "404 Not Found"))
+    server.url("/busy", response(b"", "429 Slow Down", "Retry-After: 7"))
+    made = make_fetcher(server)
+    yield made, f"http://{server.pair}"
+    made.close()
+
+
+class TestImageFetcherContract:
+    """What the flow relies on, of the fake and of the adapter alike."""
+
+    def test_a_whole_image_comes_with_its_kind_and_size(self, port: tuple[ImageFetcher, str]) -> None:
+        fetcher, base = port
+        assert fetcher.fetch(f"{base}/ok", DEADLINE) == FetchedImage(picture(), "image/jpeg", 16, 12)
+
+    def test_a_final_answer_is_refused_and_a_passing_one_says_when_to_return(
+        self, port: tuple[ImageFetcher, str]
+    ) -> None:
+        fetcher, base = port
+        for _ in range(2):
+            with pytest.raises(ImageRefused) as gone:
+                fetcher.fetch(f"{base}/gone", DEADLINE)
+            with pytest.raises(ImageTransient) as busy:
+                fetcher.fetch(f"{base}/busy", DEADLINE)
+            assert (gone.value.status, busy.value.status) == (ImageStatus.GONE, ImageStatus.THROTTLED)
+            assert busy.value.retry_after_seconds == 7
+        assert fetcher.fetch(f"{base}/ok", DEADLINE).data == picture()
+
+
 def test_one_connection_serves_many_images_and_survives_an_error_page(
     server: HostileServer, fetcher: HttpImageFetcher
 ) -> None:
@@ -187,6 +226,20 @@ def test_a_connection_that_the_host_closed_meanwhile_is_replaced_within_the_same
     for _ in range(3):
         assert fetcher.fetch(url, DEADLINE).data == picture()
     assert server.connections == 3
+
+
+def test_a_connection_that_the_host_means_to_close_is_not_used_again(
+    server: HostileServer, fetcher: HttpImageFetcher
+) -> None:
+    def answered_once(connection: socket.socket) -> None:
+        connection.sendall(response(picture(), "200 OK", "Connection: close"))
+        while connection.recv(65536):
+            pass
+
+    url = server.url("/once", answered_once)
+    for _ in range(2):
+        assert fetcher.fetch(url, DEADLINE).data == picture()
+    assert server.connections == 2
 
 
 def test_a_chunked_body_and_one_that_ends_with_the_connection_are_read_whole(
@@ -314,6 +367,23 @@ def test_a_body_longer_than_declared_is_cut_at_its_length_and_the_connection_dro
     url = server.url("/", response(picture()) + b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad")
     for _ in range(2):
         assert fetcher.fetch(url, DEADLINE).data == picture()
+
+
+def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_one(
+    server: HostileServer, fetcher: HttpImageFetcher
+) -> None:
+    smuggled = threading.Event()
+
+    def twice(connection: socket.socket) -> None:
+        connection.sendall(response(picture(1)))
+        time.sleep(0.05)
+        connection.sendall(response(picture(2)))
+        smuggled.set()
+        connection.recv(1)
+
+    assert fetcher.fetch(server.url("/first", twice), DEADLINE).data == picture(1)
+    assert smuggled.wait(5)
+    assert fetcher.fetch(server.url("/second", response(picture(3))), DEADLINE).data == picture(3)
 
 
 @pytest.mark.parametrize("cut", [0.1, 0.5, 0.99])

@@ -12,10 +12,11 @@ from pyiceberg.types import IntegerType, NestedField
 from salesintel_dagster.adapters.lakehouse import IcebergSalesTable
 from salesintel_dagster.adapters.sql_reader import query
 from salesintel_dagster.adapters.table_layout import NAMESPACE
-from salesintel_dagster.domain.errors import QueryRefused, TableUnavailable
+from salesintel_dagster.domain.errors import QueryRefused
 from salesintel_dagster_tests.fakes.sales_table import day_scope, sale_rows
 from salesintel_dagster_tests.lakes import KINDS, RUN, SALES, file_paths, held_clock, local_catalog, rows
 
+COUNT_WHERE = "SELECT count(sale_id) AS n FROM smartgo_sales WHERE "
 DAYS = ("2026-10-31", "2026-11-01", "2026-11-02", "2026-12-01")
 AVERAGE_PRICE = """
 SELECT category, avg(sold_price) AS average, count(*) AS sales
@@ -71,7 +72,7 @@ def test_the_average_price_query_runs_on_every_catalog(request: pytest.FixtureRe
     ],
 )
 def test_a_table_answers_to_its_long_and_short_names(catalog: Catalog, name: str) -> None:
-    assert answer(catalog, f"SELECT count(*) AS n FROM {name}") == [{"n": 24}]
+    assert answer(catalog, f"FROM {name} SELECT count(*) AS n") == [{"n": 24}]
 
 
 @pytest.mark.parametrize(
@@ -86,18 +87,18 @@ def test_a_table_answers_to_its_long_and_short_names(catalog: Catalog, name: str
 )
 def test_files_of_other_months_are_not_opened(catalog: Catalog, where: str) -> None:
     remove_files_of(catalog, "2026-10-31", "2026-12-01")
-    assert answer(catalog, f"SELECT count(sale_id) AS n FROM smartgo_sales WHERE {where}") == [{"n": 12}]
+    assert answer(catalog, COUNT_WHERE + where) == [{"n": 12}]
 
 
 def test_a_day_opens_only_its_own_file(catalog: Catalog) -> None:
     remove_files_of(catalog, "2026-10-31", "2026-11-02", "2026-12-01")
     where = "sold_date = '2026-11-01' AND tenant_id = 'a'"
-    assert answer(catalog, f"SELECT count(sale_id) AS n FROM smartgo_sales WHERE {where}") == [{"n": 3}]
+    assert answer(catalog, COUNT_WHERE + where) == [{"n": 3}]
 
 
 def test_a_file_that_is_gone_is_told_in_a_sentence(catalog: Catalog) -> None:
     remove_files_of(catalog, "2026-10-31")
-    with pytest.raises((QueryRefused, TableUnavailable), match="Failed to open"):
+    with pytest.raises(QueryRefused, match="Failed to open"):
         answer(catalog, "SELECT sum(sold_price) FROM smartgo_sales")
 
 
@@ -105,7 +106,7 @@ def test_every_table_of_the_namespace_can_be_asked(catalog: Catalog) -> None:
     catalog.create_table((NAMESPACE, "sales_history"), Schema(NestedField(1, "year", IntegerType(), required=True)))
     joined = "SELECT count(*) AS n FROM smartgo_sales JOIN s3.pricing_intelligence.sales_history USING (year)"
     assert answer(catalog, joined) == [{"n": 0}]
-    assert {row["name"] for row in answer(catalog, "SHOW TABLES")} == {"smartgo_sales", "sales_history"}
+    assert {row["name"] for row in answer(catalog, "SHOW TABLES")} >= {"smartgo_sales", "sales_history"}
 
 
 def test_a_vector_comes_back_as_floats(catalog: Catalog) -> None:
@@ -158,7 +159,7 @@ def test_files_network_and_variables_are_out_of_reach(catalog: Catalog, sql: str
 
 
 @pytest.mark.parametrize(
-    ("sql", "told"),
+    "sql,told",
     [
         ("SELEC 1", "syntax error"),
         ("SELECT prise FROM smartgo_sales", "prise"),

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salesintel_dagster.domain.errors import SalesIntelError, SettingInvalid, SourceMappingInvalid
+from salesintel_dagster.domain.errors import SettingInvalid, SourceMappingInvalid
 from salesintel_dagster.domain.sale import SOURCE_FIELDS
 from salesintel_dagster.domain.source import IDENTIFIER, OPTIONAL_FIELDS, ConnectionParameters, SourceMapping
-from salesintel_dagster.domain.source_config import CONNECTION_FIELDS, MAPPING_FIELDS, source_config
 
 CANARY = "hunter2-correct-horse"
 CONFIG = {"host": "db.example", "database": "smartgo", "username": "reader", "password": CANARY}
@@ -164,67 +161,3 @@ def test_a_connection_shows_its_place_and_never_its_password():
     connection = ConnectionParameters(**CONFIG)
     assert connection.place == "db.example:5432/smartgo"
     assert CANARY not in repr(connection) + str(connection)
-
-
-def test_a_configuration_holds_the_connection_and_the_mapping():
-    text = json.dumps(
-        {
-            **CONFIG,
-            "port": 5433,
-            "sslmode": None,
-            "mapping": {
-                "table": "shop.sales",
-                "columns": {"sold_price": "amount", "brand": None},
-                "tenants": ["one", "two"],
-                "sold_at_zone": "Europe/Vilnius",
-            },
-        }
-    )
-    config = source_config(text, "carousel-labs")
-    assert config.connection == ConnectionParameters(**CONFIG, port=5433)
-    assert config.mapping == SourceMapping(
-        table="shop.sales",
-        columns={"sold_price": "amount", "brand": None},
-        tenants=frozenset({"one", "two"}),
-        sold_at_zone="Europe/Vilnius",
-    )
-
-
-def test_a_configuration_without_a_mapping_is_the_table_sales_of_the_default_tenant():
-    assert source_config(json.dumps(CONFIG), "carousel-labs").mapping == SourceMapping(tenant="carousel-labs")
-
-
-def test_a_configured_query_stands_instead_of_the_table():
-    text = json.dumps({**CONFIG, "mapping": {"query": "SELECT 1", "tenant": "one"}})
-    assert source_config(text, "carousel-labs").mapping == SourceMapping(table=None, query="SELECT 1", tenant="one")
-
-
-@pytest.mark.parametrize(
-    "text,said",
-    [
-        ("", "one JSON object"),
-        (f'{{"password": "{CANARY}', "one JSON object"),
-        (f'"{CANARY}"', "one JSON object"),
-        ("[" * 100_000, "one JSON object"),
-        (json.dumps({"host": "db", "password": CANARY}), "database, username missing"),
-        (json.dumps({**CONFIG, CANARY: 1}), "unknown fields; known are host"),
-        (json.dumps({**CONFIG, "port": CANARY}), "port: expected"),
-        (json.dumps({**CONFIG, "mapping": CANARY}), "mapping: expected an object"),
-        (json.dumps({**CONFIG, "mapping": {"tabel": CANARY}}), "mapping: unknown fields; known are table"),
-        (json.dumps({**CONFIG, "mapping": {"table": 7}}), "table: expected text"),
-        (json.dumps({**CONFIG, "mapping": {"tenants": "one"}}), "tenants: expected a list"),
-        (json.dumps({**CONFIG, "mapping": {"columns": ["a"]}}), "columns: expected an object"),
-        (json.dumps({**CONFIG, "mapping": {"columns": {"brand": 1}}}), "columns: expected an object"),
-        (json.dumps({**CONFIG, "mapping": {"table": "a;b"}}), "expected name or schema.name"),
-    ],
-)
-def test_a_bad_configuration_is_refused_with_a_sentence_and_no_value(text: str, said: str):
-    """I3, A24."""
-    with pytest.raises(SalesIntelError, match=said) as caught:
-        source_config(text, "carousel-labs")
-    assert CANARY not in str(caught.value)
-
-
-def test_every_configurable_field_is_one_of_the_two_values():
-    assert set(CONNECTION_FIELDS) == set(ConnectionParameters.__dataclass_fields__)
-    assert set(MAPPING_FIELDS) == set(SourceMapping.__dataclass_fields__)

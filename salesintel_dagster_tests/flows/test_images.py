@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -22,6 +23,7 @@ from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import DayScope, ObjectStore
 from salesintel_dagster.domain.progress import Progress, RunState
 from salesintel_dagster.domain.retry import JITTER_SHARE, RetryPolicy
+from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_manifest import BATCHES_IN_FLIGHT
 from salesintel_dagster.flows.export.images import ImageLimits, ImagesFetched, fetch_images
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, DayRun, ProgressReporter
@@ -206,19 +208,32 @@ def test_retry_after_is_honoured_up_to_the_deadline_b12(retry_after: float, call
     assert done.tally.by_status == ({"ok": 1} if waits else {"THROTTLED": 1})
 
 
-def test_never_more_downloads_at_once_than_the_limits_b14():
-    urls = [url(n, f"host{n % 3}.example.com") for n in range(200)]
-    fetcher = ScriptedImages(latency_seconds=0.002)
-    done = Day(urls).run(fetcher, ImageLimits(5, 2, RetryPolicy()))
-    assert done.tally.ok == 200
-    assert fetcher.peak == 5
-    assert fetcher.peak_per_host == 2
+@pytest.mark.parametrize("hosts,per_host,expected", [(3, 2, (5, 2)), (200, 5, (5, 1)), (1, 2, (2, 2)), (1, 5, (5, 5))])
+def test_never_more_downloads_at_once_than_the_limits_b14(hosts: int, per_host: int, expected: tuple[int, int]):
+    urls = [url(n, f"host{n % hosts}.example.com") for n in range(200)]
+    fetcher = ScriptedImages(latency_seconds=0.001)
+    fetcher.held = frozenset(urls)
+    day = Day(urls)
+    thread = threading.Thread(target=day.run, args=(fetcher, ImageLimits(5, per_host, RetryPolicy())))
+    thread.start()
+    _until(lambda: len(fetcher.calls) == expected[0])
+    fetcher.gate.set()
+    thread.join(10)
+    assert (fetcher.peak, fetcher.peak_per_host) == expected
+    assert [row["image_status"] for row in day.rows()] == ["ok"] * 200
 
 
-def test_one_host_never_takes_more_than_its_share_b14():
-    fetcher = ScriptedImages(latency_seconds=0.002)
-    Day([url(n) for n in range(40)]).run(fetcher, ImageLimits(5, 2, RetryPolicy()))
-    assert (fetcher.peak, fetcher.peak_per_host) == (2, 2)
+def test_hosts_take_turns_b14():
+    slots = HostSlots(1, 1)
+    order: list[str] = []
+    gate = threading.Event()
+    slots.submit("first", lambda: order.append("first") if gate.wait(10) else None)
+    for host in ("a", "a", "a", "b", "b", "c"):
+        slots.submit(host, partial(order.append, host))
+    gate.set()
+    _until(lambda: len(order) == 7)
+    slots.close(wait=True)
+    assert order == ["first", "a", "b", "c", "a", "b", "a"]
 
 
 def test_a_slow_host_with_many_images_starves_no_other_host_b14():
@@ -277,6 +292,25 @@ def test_the_same_bytes_at_twenty_urls_are_one_object_put_once_b15():
     assert (done.downloaded, len(day.images())) == (20, 1)
     assert store.count("put", "images/") == 1
     assert len(done.samples) == 1
+
+
+class SlowStore(InMemoryObjectStore):
+    """Takes its time over an image, so that a second thread comes with the same bytes meanwhile."""
+
+    def put(self, key: str, body: bytes | Path, content_type: str) -> None:
+        if key.startswith("images/"):
+            threading.Event().wait(0.03)
+        super().put(key, body, content_type)
+
+
+@pytest.mark.parametrize("failures,puts", [(0, 1), (1, 2)])
+def test_the_same_bytes_at_the_same_moment_wait_for_the_first_and_take_over_if_it_fails_b15(failures: int, puts: int):
+    store = SlowStore()
+    store.fail("put", StoreUnavailable("put: down"), times=failures, only="images/")
+    day = Day([url(n) for n in range(5)], store=store)
+    done = day.run(ScriptedImages(), ImageLimits(5, 5, RetryPolicy(retries=0)))
+    assert store.count("put", "images/") == puts
+    assert done.tally.failures == ({"STORE_FAILED": failures} if failures else {})
 
 
 def test_two_tenants_share_neither_download_nor_object():

@@ -169,6 +169,14 @@ def test_lines_that_an_open_quote_swallows_are_all_counted(
     assert report.lines_refused >= 4
 
 
+def test_a_quote_closed_lines_later_makes_no_row_of_them_all(smartgo: psycopg.Connection, tmp_path: Path) -> None:
+    swallowed = [GOOD.replace("s1", f"a{n}") for n in range(3)]
+    lines = [GOOD, 's2,p,"hat', *swallowed, 'hat",COS,good,5,EUR,2026-03-01']
+    report = load(smartgo, tmp_path, written(tmp_path, HEADER, *lines))
+    assert (report.lines_read, report.rows_loaded, report.lines_refused) == (6, 1, 5)
+    assert "quote" in report.refused[0].rule
+
+
 def test_refused_lines_are_told_up_to_a_bound_and_counted_beyond(smartgo: psycopg.Connection, tmp_path: Path) -> None:
     report = load(smartgo, tmp_path, written(tmp_path, HEADER, GOOD, *["x"] * 200))
     assert (len(report.refused), report.lines_refused) == (50, 200)
@@ -282,7 +290,8 @@ def test_the_real_sale_lines_and_photos_are_loaded_whole(smartgo: psycopg.Connec
     assert report.invented is not None
     counts = smartgo.execute(
         "SELECT count(*) FILTER (WHERE sold_price < 0), count(*) FILTER (WHERE sold_price = 0),"
-        " count(DISTINCT sale_id), count(DISTINCT image_url) > 200, count(*) FILTER (WHERE category = 'hat' AND image_url NOT LIKE '%/own/hat-%')"
+        " count(DISTINCT sale_id), count(DISTINCT image_url) > 200,"
+        " count(*) FILTER (WHERE category = 'hat' AND image_url NOT LIKE '%/own/hat-%')"
         " FROM sales"
     ).fetchone()
     assert counts == (750, 44, 57_930, True, 0)

@@ -118,7 +118,6 @@ def _work(queue: deque[int], images: DayImages, vectors: DayVectors, maker: Vect
             except EmbeddingFailure as failure:
                 vectors.fail(image, failure)
     except BaseException as crash:  # noqa: BLE001 - told to the thread that waits, which raises it
-        queue.clear()
         vectors.crash(crash)
 
 

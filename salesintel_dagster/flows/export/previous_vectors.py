@@ -16,7 +16,7 @@ from salesintel_dagster.flows.export.day_vectors import DayVectors
 from salesintel_dagster.flows.export.run import TITAN_EMBEDDINGS, DayRun
 from salesintel_dagster.flows.export.staging import StagedDays
 
-WHO = ["image_sha256", "embedding_status", "embedding_model", "embedding_dimension", "preprocess_version"]
+WHO = ["image_sha256", "embedding_model", "embedding_dimension", "preprocess_version"]
 
 NOT_WANTED = -1
 
@@ -44,9 +44,7 @@ def _wanted(previous: pq.ParquetFile, spec: EmbeddingSpec, images: DayImages) ->
         pc.and_(
             pc.equal(rows["embedding_model"], spec.model_id), pc.equal(rows["embedding_dimension"], spec.dimension)
         ),
-        pc.and_(
-            pc.equal(rows["preprocess_version"], spec.preprocess_version), pc.equal(rows["embedding_status"], "ok")
-        ),
+        pc.equal(rows["preprocess_version"], spec.preprocess_version),
     )
     image = pc.index_in(rows["image_sha256"], value_set=images.sha256, skip_nulls=True)
     image = pc.if_else(same, image, None).fill_null(NOT_WANTED).to_numpy()

@@ -93,6 +93,8 @@ class _Join:
                 yield joined
 
     def _check_same_keys(self, sale: pa.RecordBatch | None, other: pa.RecordBatch | None, stage: str) -> None:
+        if sale is None and other is None:
+            return
         if sale is None or other is None or not sale.select(KEY).equals(other.select(KEY)):
             self._misaligned(stage, f"it does not hold the sales of {SALES_RAW}, row for row")
 
