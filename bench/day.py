@@ -7,8 +7,8 @@ import sys
 
 import dagster as dg
 
-from salesintel_dagster.defs.smartgo_export import JOB
 from salesintel_dagster.definitions import defs
+from salesintel_dagster.defs.smartgo_export import JOB
 
 
 def main(first: str, last: str) -> int:

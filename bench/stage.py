@@ -84,7 +84,8 @@ class Stage:
             connection.execute("DELETE FROM sales WHERE sold_at >= %s AND sold_at < %s::date + 1", [day, day])
             noon = datetime.combine(day, datetime.min.time(), UTC)
             with connection.cursor().copy(
-                "COPY sales (sale_id, product_id, category, brand, condition, sold_price, currency, sold_at, image_url) FROM STDIN"
+                "COPY sales (sale_id, product_id, category, brand, condition, sold_price, currency, sold_at, image_url)"
+                " FROM STDIN"
             ) as copy:
                 for n in range(sales):
                     at = noon + timedelta(seconds=n * 86_000 / sales)

@@ -98,7 +98,7 @@ class Settings(BaseModel):
     image_retry_base_seconds: float = Field(1.0, gt=0, le=60, description="First wait; doubles with each try")
     image_deadline_seconds: float = Field(30.0, gt=0, le=600, description="All tries at one image together")
     max_image_bytes: int = Field(10 * 1024 * 1024, ge=1024, le=100 * 1024 * 1024, description="Largest image taken")
-    max_image_pixels: int = Field(40_000_000, ge=1, le=200_000_000, description="Most pixels, read from the header")
+    max_image_pixels: int = Field(40_000_000, ge=1, le=89_000_000, description="Most pixels, read from the header")
     image_hosts_allowed: tuple[str, ...] = Field(
         (), description="host:port pairs that may be reached on non-public addresses (the embedded world's own)"
     )

@@ -117,7 +117,7 @@ def query_tables(settings: Settings, statement: str) -> pa.RecordBatchReader:
 
 def progress_ledger(settings: Settings, clients: AwsClients) -> ProgressLedger:
     """Return the export progress table."""
-    return DynamoProgressLedger(clients.client("dynamodb"), settings.progress_table_name)
+    return DynamoProgressLedger(clients.client("dynamodb", brief=True), settings.progress_table_name)
 
 
 def quarantine(store: ObjectStore) -> Quarantine:

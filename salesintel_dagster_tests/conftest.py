@@ -5,14 +5,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.settings import Settings, variable_of

@@ -48,13 +48,13 @@ def test_a_setting_out_of_range_is_refused_by_its_variable_and_rule(variable: st
 def test_an_unknown_setting_is_refused_and_the_nearest_one_is_named():
     """I1"""
     with pytest.raises(
-        SettingInvalid, match="SALESINTEL_IMAGE_CONCURENCY: no such setting.*SALESINTEL_IMAGE_CONCURRENCY"
+        SettingInvalid, match=r"SALESINTEL_IMAGE_CONCURENCY: no such setting.*SALESINTEL_IMAGE_CONCURRENCY"
     ):
         Settings.from_environment({"SALESINTEL_IMAGE_CONCURENCY": "5"})
 
 
 def test_all_problems_are_told_at_once():
-    with pytest.raises(SettingInvalid, match="SALESINTEL_A:.*SALESINTEL_IMAGE_RETRIES"):
+    with pytest.raises(SettingInvalid, match=r"SALESINTEL_A:.*SALESINTEL_IMAGE_RETRIES"):
         Settings.from_environment({"SALESINTEL_A": "1", "SALESINTEL_IMAGE_RETRIES": "many"})
 
 

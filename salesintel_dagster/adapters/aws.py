@@ -14,7 +14,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from salesintel_dagster.domain.errors import SettingInvalid
 
-MAX_POOL_CONNECTIONS = 64
+MAX_POOL_CONNECTIONS = 272
+"""256 embedding calls at once and their cache's puts: a smaller pool throws connections away."""
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 60
 MODEL_READ_TIMEOUT_SECONDS = 15

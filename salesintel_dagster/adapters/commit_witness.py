@@ -2,7 +2,8 @@
 
 pyiceberg 0.12 takes a CommitFailedException to mean that nothing landed and deletes the manifests it wrote. Catalogs
 raise it also after a retried request whose first answer was lost (Glue through botocore, REST through urllib3): the
-commit had landed, and its manifests are then gone from under the table. So the witness stands between transaction
+commit had landed, and its manifests are then gone from under the table (seen: a first day so written could be read by
+nobody). So the witness stands between transaction
 and catalog, and looks into the table before it lets a failure through.
 """
 

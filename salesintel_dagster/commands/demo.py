@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from salesintel_dagster.domain.errors import QueryRefused, SettingInvalid
 from salesintel_dagster.settings import Mode
 
 DEMO_DAYS = 7
+MAX_GAP = timedelta(days=14)
+"""Days without a sale inside such a gap are exported as empty; a longer one is more likely a mistyped year."""
 AVERAGE_PRICE = """
 SELECT category, count(*) AS sales, round(avg(sold_price), 2) AS average_price, any_value(currency) AS currency
 FROM s3.pricing_intelligence.smartgo_sales
@@ -77,11 +79,18 @@ def _own_days(opened: Session, sales: Path, photos: Path | None, count: int | No
 
     world = _world(opened)
     with world.connect_smartgo() as connection:
-        report = load_own_data(connection, world.images_folder, world.image_base_url, sales_csv=sales, photos=photos)
+        report = load_own_data(
+            connection,
+            world.images_folder,
+            world.image_base_url,
+            sales_csv=sales,
+            photos=photos,
+            zone=opened.settings.zone,
+        )
     click.echo(f"Loaded {sales.name}: {report}", err=True)
     if report.invented:
         click.echo(f"NOTE: {report.invented}")
-    wanted = days_between(report.first_day, report.last_day)[-(count or 0) :]
+    wanted = list(report.days)[-(count or 0) :]
     keep_setting(opened, "first_day", min(wanted[0].isoformat(), opened.settings.first_day))
     return wanted
 
@@ -93,12 +102,21 @@ def _world(opened: Session) -> World:
 
 def _export(opened: Session, wanted: Sequence[date]) -> list[str]:
     problems = []
-    size = opened.settings.backfill_days_per_run
-    for start in range(0, len(wanted), size):
-        outcome = run_days(opened, wanted[start : start + size])
+    for days in _spans(wanted, opened.settings.backfill_days_per_run):
+        outcome = run_days(opened, days)
         if outcome.failure is not None:
             problems.append(outcome.failure)
     return problems
+
+
+def _spans(wanted: Sequence[date], most: int) -> Iterator[list[date]]:
+    """Yield runs of at most `most` days without a gap; single days without sales are exported as empty days."""
+    start = 0
+    for index, day in enumerate(wanted):
+        last = index + 1 == len(wanted)
+        if last or wanted[index + 1] - day > MAX_GAP or (wanted[index + 1] - wanted[start]).days >= most:
+            yield days_between(wanted[start], day)
+            start = index + 1
 
 
 def _tell(opened: Session, wanted: Sequence[date], before: tuple[int, int]) -> None:

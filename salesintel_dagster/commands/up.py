@@ -35,7 +35,7 @@ def up(port: int) -> None:
     stop = threading.Event()
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: stop.set())
-    with _only_one(), session():
+    with _only_one(), session() as opened:
         instance = prepare_instance()
         chosen = free_port(port)
         if chosen != port:
@@ -46,8 +46,9 @@ def up(port: int) -> None:
             supervisor.start(_children(instance, chosen), START_SECONDS)
             click.echo(f"Dagster UI: http://{LOOPBACK}:{chosen}   (Ctrl-C stops everything; state stays in {home()})")
             while not stop.wait(WATCH_SECONDS):
-                if supervisor.failed is not None:
-                    raise WorldError(supervisor.failed)
+                failed = supervisor.failed or (opened.world.failed if opened.world is not None else None)
+                if failed is not None:
+                    raise WorldError(failed)
         finally:
             click.echo("Stopping ...", err=True)
             supervisor.stop()

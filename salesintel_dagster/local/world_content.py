@@ -20,6 +20,8 @@ from salesintel_dagster.settings import Settings
 
 READER = "smartgo_reader"
 SALES_TABLE = "sales"
+DEPLOY_SECONDS = 60.0
+"""The emulator takes 0.3 s; a stack that was cut off in the middle must not hold a start for long."""
 
 
 def furnish(postgres: Postgres, memory: Memory, settings: Settings) -> None:
@@ -63,7 +65,7 @@ def _make_databases(postgres: Postgres, memory: Memory) -> None:
 def _deploy(clients: AwsClients, memory: Memory, settings: Settings) -> None:
     from salesintel_dagster.adapters.infrastructure import deploy  # noqa: PLC0415 - costs start-up time
 
-    deploy(clients, settings.stage, on_event=lambda _line: None)
+    deploy(clients, settings.stage, on_event=lambda _line: None, deadline_seconds=DEPLOY_SECONDS)
     config = {
         "host": LOOPBACK,
         "port": memory.ports["postgres"],
@@ -71,7 +73,12 @@ def _deploy(clients: AwsClients, memory: Memory, settings: Settings) -> None:
         "username": READER,
         "password": memory.reader_password,
         "sslmode": "disable",
-        "mapping": {"table": SALES_TABLE, "tenant": settings.tenant, "tenants": [settings.tenant]},
+        "mapping": {
+            "table": SALES_TABLE,
+            "tenant": settings.tenant,
+            "tenants": [settings.tenant],
+            "columns": {"recorded_at": "recorded_at"},
+        },
     }
     clients.client("ssm").put_parameter(
         Name=settings.smartgo_parameter, Value=json.dumps(config), Type="SecureString", Overwrite=True

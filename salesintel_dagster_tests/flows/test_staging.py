@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def test_a_stage_that_dies_while_it_writes_leaves_what_was_there():
     staged = StagedDays(InMemoryObjectStore(), "smartgo")
     staged.write("raw", DAY, SCHEMA, [_batch(1)])
 
-    def dying():
+    def dying() -> Iterator[pa.RecordBatch]:
         yield _batch(2)
         raise KeyboardInterrupt
 

@@ -7,7 +7,7 @@ failure is that day's own, and the run goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from zoneinfo import ZoneInfo
 
@@ -34,6 +34,18 @@ class DayFailed:
 
     error: SalesIntelError
     outage: bool
+
+
+@dataclass(slots=True)
+class _Errors:
+    """Errors of a day: stages name the first of theirs and count them all."""
+
+    named: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, named: list[str], count: int) -> None:
+        self.named += named
+        self.count += count
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +76,21 @@ class Backfill:
     ) -> Generator[tuple[date, StageDone | Verdict], None, DayFailed | None]:
         run = self._day_run(day)
         began = self.clock.monotonic()
-        errors: list[str] = []
+        errors = _Errors()
         if stages:
             run.say("Starting daily export", run_id=self.run_id, stages=",".join(sorted(stages)))
         try:
             for step in DayExport(run, self.parts, self.rules).steps(stages, checks):
-                errors += self._note(run, step)
+                errors.add(*self._note(run, step))
                 yield day, step
         except SalesIntelError as error:
-            self._close(run, stages, RunState.FAILED, [str(error), *errors])
+            errors.add([str(error)], 1)
+            self._close(run, stages, RunState.FAILED, errors)
             run.say("Export failed", error=f'"{error}"', seconds=f"{self.clock.monotonic() - began:.1f}")
             return DayFailed(error, isinstance(error, OUTAGES))
         except BaseException as error:
-            self._close(run, stages, RunState.FAILED, [f"{type(error).__name__}: stopped", *errors])
+            errors.add([f"{type(error).__name__}: stopped"], 1)
+            self._close(run, stages, RunState.FAILED, errors)
             raise
         self._close(run, stages, RunState.SUCCEEDED, errors)
         if stages:
@@ -91,21 +105,20 @@ class Backfill:
         return DayRun(day_window(day, self.zone), scope, self.run_id, self.clock, self.log, reporter)
 
     @staticmethod
-    def _close(run: DayRun, stages: frozenset[str], state: RunState, errors: list[str]) -> None:
+    def _close(run: DayRun, stages: frozenset[str], state: RunState, errors: _Errors) -> None:
         if stages:
-            run.progress.finish(state, errors)
+            run.progress.finish(state, errors.named, errors.count)
 
     @staticmethod
-    def _note(run: DayRun, step: StageDone | Verdict) -> list[str]:
+    def _note(run: DayRun, step: StageDone | Verdict) -> tuple[list[str], int]:
         if isinstance(step, Verdict):
-            return [] if step.passed else [step.sentence()]
+            return ([], 0) if step.passed else ([step.sentence()], 1)
         match step.result:
             case SalesRead() as read:
                 run.progress.update(sales=read.rows, quarantined=read.quarantined.total)
-                return []
             case ImagesFetched() as images:
                 run.progress.update(images_ok=images.tally.ok, failed=images.tally.failures)
-                return list(images.errors)
+                return list(images.errors), images.tally.failed
             case ImagesEmbedded() as embedded:
                 own = {k: n for k, n in embedded.tally.failures.items() if k != EmbeddingStatus.NO_IMAGE}
                 run.progress.update(
@@ -113,8 +126,8 @@ class Backfill:
                     paid_calls=embedded.paid_calls,
                     failed={**run.progress.current.failed, **own},
                 )
-                return list(embedded.errors)
-        return []
+                return list(embedded.errors), sum(own.values())
+        return [], 0
 
 
 def _totals(progress: Progress) -> dict[str, object]:

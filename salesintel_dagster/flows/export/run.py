@@ -14,6 +14,8 @@ from salesintel_dagster.domain.errors import ProgressUnavailable
 from salesintel_dagster.domain.ports import DayScope, ProgressLedger
 from salesintel_dagster.domain.progress import Progress, RunState, bounded_errors
 
+UNAVAILABLE_SECONDS = 60.0
+"""How long a ledger that failed is left alone: an export must not wait for a table that is down."""
 REPORT_SECONDS = 3.0
 """How often a running stage tells its counts: seldom enough to cost nothing, often enough to be watched."""
 
@@ -33,32 +35,36 @@ class ProgressReporter:
     log: Callable[[str], None]
     current: Progress
     unavailable: str | None = None
-    _written_at: float = field(default=float("-inf"))
+    _next_write_at: float = field(default=float("-inf"))
 
     def update(self, *, force: bool = False, **changes: object) -> None:
         """Take new numbers; write them when the last write is old enough, or when `force` is given."""
         self.current = replace(self.current, updated_at=self.clock.now(), **changes)  # type: ignore[arg-type]
-        if force or self.clock.monotonic() - self._written_at >= REPORT_SECONDS:
+        due = self.clock.monotonic() >= self._next_write_at
+        if due or (force and self.unavailable is None):
             self._write()
 
-    def finish(self, state: RunState, errors: list[str]) -> None:
-        """Write the final record: `errors` in full count, the first of them by name."""
+    def finish(self, state: RunState, errors: list[str], error_count: int) -> None:
+        """Write the final record: the first errors by name, and how many there were in all."""
+        self._next_write_at = float("-inf")
         self.update(
             force=True,
             state=state,
             finished_at=self.clock.now(),
             errors=bounded_errors(errors),
-            error_count=len(errors),
+            error_count=error_count,
         )
 
     def _write(self) -> None:
-        self._written_at = self.clock.monotonic()
+        self._next_write_at = self.clock.monotonic() + REPORT_SECONDS
         try:
             self.ledger.record(self.current)
+            self.unavailable = None
         except ProgressUnavailable as error:
             if self.unavailable is None:
                 self.log(f"[SmartGoExporter] Progress not recorded, the export goes on: {error}")
             self.unavailable = str(error)
+            self._next_write_at = self.clock.monotonic() + UNAVAILABLE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
