@@ -24,7 +24,7 @@ test: lint ## Lint, types, layers, then the whole test suite (what CI runs)
 	$(BIN)/python -m pytest
 
 quick: $(INSTALLED) ## The quick loop: domain and flows, no Dagster, no services
-	$(BIN)/python -m pytest salesintel_dagster_tests/domain salesintel_dagster_tests/flows
+	$(BIN)/python -m pytest -m 'not slow' salesintel_dagster_tests/domain salesintel_dagster_tests/flows
 
 lint: $(INSTALLED) ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .

@@ -1,16 +1,19 @@
 """The command line's root: which commands there are, and how an error becomes a sentence and an exit code.
 
-Exit codes: 0 done; 1 the command could not do it, or some days failed (the sentence says which); 2 wrong usage.
-Commands are imported when they are called, so that `--help` answers at once.
+Exit codes: 0 done; 1 the command could not do it, or some days failed (the sentence says which); 2 wrong usage;
+130 stopped by Ctrl-C, 143 by SIGTERM. Commands are imported when they are called, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 
 import click
 
+from salesintel_dagster.commands.stopping import Stopped
 from salesintel_dagster.domain.errors import SalesIntelError
 
 COMMANDS = {
@@ -25,6 +28,8 @@ COMMANDS = {
 }
 MODULES = {"history": "status"}
 """Commands that live in another command's module."""
+ALSO_CALLED = {"materialize": "materialise"}
+"""Dagster spells it with a z, and so do the fingers of whoever uses Dagster."""
 
 
 class LazyCommands(click.Group):
@@ -36,10 +41,11 @@ class LazyCommands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - same
         """Import and return the command."""
-        if cmd_name not in COMMANDS:
+        name = ALSO_CALLED.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"salesintel_dagster.commands.{MODULES.get(cmd_name, cmd_name)}")
-        command: click.Command = getattr(module, cmd_name)
+        module = importlib.import_module(f"salesintel_dagster.commands.{MODULES.get(name, name)}")
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - same
@@ -48,20 +54,43 @@ class LazyCommands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyCommands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: salesintel demo, then salesintel COMMAND --help for an example of each command.",
+)
 @click.version_option(package_name="salesintel-dagster")
 def cli() -> None:
     """Resale pricing intelligence on Dagster: daily sales, image embeddings, Iceberg tables.
 
     With no setting at all everything runs on this machine, under .salesintel (or $SALESINTEL_HOME): a Postgres, an
     AWS emulator and an embedding stand-in are started for as long as a command needs them.
+
+    Exit codes: 0 done, 1 it could not be done or a day failed, 2 wrong usage, 130 stopped by Ctrl-C.
     """
 
 
 def main() -> None:
-    """Run the command line; an expected error is one sentence on standard error and exit code 1."""
+    """Run the command line; an expected error is one sentence on standard error and an exit code."""
     try:
-        cli(prog_name="salesintel")
+        code = cli(prog_name="salesintel", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = _failed("stopped; what was done stays done", 128 + signal.SIGINT)
+    except Stopped as stopped:
+        code = _failed(str(stopped), stopped.exit_code)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except SalesIntelError as error:
-        click.echo(f"salesintel: {error}", err=True)
-        sys.exit(1)
+        code = _failed(str(error), 1)
+    except OSError as error:  # a full disk, a folder that is not ours
+        code = _failed(str(error), 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(sentence: str, code: int) -> int:
+    click.echo(f"salesintel: {sentence}", err=True)
+    return code

@@ -149,7 +149,6 @@ def build(settings: Settings) -> dg.Definitions:
     job = dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.assets(smartgo_export),
-        partitions_def=partitions,
         description="Source to table for the days asked for: all four assets with their checks.",
         tags={"dagster/max_runtime": str(settings.run_max_seconds)},
     )
@@ -184,7 +183,7 @@ def _events(
             case DayFailed():
                 failed[day] = step
     if failed:
-        raise dg.Failure(_told(failed, len(days)), allow_retries=False)
+        raise dg.Failure(_told(failed, len(days)), allow_retries=False) from next(iter(failed.values())).error
 
 
 def _thumbnails(backfill: Backfill, step: StageDone) -> tuple[bytes, ...]:
@@ -194,7 +193,7 @@ def _thumbnails(backfill: Backfill, step: StageDone) -> tuple[bytes, ...]:
 
 
 def _told(failed: dict[date, DayFailed], days: int) -> str:
-    reasons = "; ".join(f"{day}: {failure.error}" for day, failure in failed.items())
+    reasons = "; ".join(f"{day}: {failure.reason}" for day, failure in failed.items())
     rest = " An outage: the days after it were not tried." if any(f.outage for f in failed.values()) else ""
     again = " ".join(day.isoformat() for day in failed)
     return f"{len(failed)} of {days} days failed: {reasons}.{rest} Materialise again: {again}"

@@ -81,6 +81,8 @@ def _aws(memory: Memory, home: Path, endpoint: str) -> dict[str, str]:
         "AWS_CONFIG_FILE": str(home / "aws-client" / "config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(home / "aws-client" / "credentials"),
         "AWS_EC2_METADATA_DISABLED": "true",
+        # The emulator computes CRC64NVME in pure Python: 1.8 s for a 20 MB upload from Arrow, 0.1 s without.
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "WHEN_REQUIRED",
         "BEDROCK_REGION": BEDROCK_REGION,
     }
 

@@ -557,14 +557,15 @@ print(peak.split()[1])
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_memory_does_not_grow_with_the_day(tmp_path: Path):
-    """1,500 vectors more of 32 KB are 49 MB: a stage that held a day's vectors would show them. Measured at 100,000
-    vectors of 4 KB (410 MB): a peak of 235 MB against 184 MB at 10,000, most of it imports."""
+    """3,000 vectors more of 32 KB are 98 MB: a stage that held a day's vectors would show them; the allocator's own
+    noise was seen at 28 MB. Measured at 100,000 vectors of 4 KB (410 MB): a peak of 235 MB against 184 MB at 10,000,
+    most of it imports."""
     peaks = []
-    for batches in (4, 10):
+    for batches in (4, 16):
         child = [sys.executable, "-c", MEMORY, str(batches), str(tmp_path / str(batches))]
         done = subprocess.run(child, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
         peaks.append(int(done.stdout) / 1024)
-    assert peaks[1] - peaks[0] < 25
+    assert peaks[1] - peaks[0] < 60
 
 
 def test_the_stage_is_the_same_on_a_real_folder(tmp_path: Path):

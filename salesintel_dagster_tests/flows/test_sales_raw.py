@@ -240,6 +240,13 @@ def test_bad_rows_go_into_the_quarantine_with_their_reason_and_the_others_are_ex
     assert entries[-1].code == "SOLD_AT_MISSING"
 
 
+def test_a_tenant_of_300_characters_is_quarantined_and_the_batch_goes_on():
+    """D9"""
+    world = _world(*_rows(3), sale_row(NOON, 100) | {"tenant_id": "t" * 300})
+    read = world.read()
+    assert (read.rows, dict(read.quarantined.by_status)) == (3, {"TENANT_INVALID": 1})
+
+
 def test_a_row_that_was_mended_leaves_the_quarantine_at_the_next_reading():
     world = _world(sale_row(NOON, 1, sold_price=None), sale_row(NOON, 2, sold_price=None))
     world.read()

@@ -1,7 +1,7 @@
 """Many days in one run, one after the other: each from source to commit, none in another's way.
 
 An outage (source, store or table out of reach) ends the run, since every further day would meet it too. Any other
-failure is that day's own, and the run goes on.
+failure, foreseen or not, is that day's own, and the run goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from zoneinfo import ZoneInfo
 from salesintel_dagster.domain.calendar import day_window
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import Clock
-from salesintel_dagster.domain.errors import SalesIntelError, SourceUnavailable, StoreUnavailable, TableUnavailable
+from salesintel_dagster.domain.errors import (
+    CheckBlocked,
+    SalesIntelError,
+    SourceUnavailable,
+    StoreUnavailable,
+    TableUnavailable,
+)
 from salesintel_dagster.domain.outcome import EmbeddingStatus
 from salesintel_dagster.domain.ports import DayScope, ProgressLedger
 from salesintel_dagster.domain.progress import Progress, RunState
@@ -32,8 +38,15 @@ OUTAGES = (SourceUnavailable, StoreUnavailable, TableUnavailable)
 class DayFailed:
     """A day that was not exported, and why. `outage` says that the days after it were not tried."""
 
-    error: SalesIntelError
+    error: Exception
     outage: bool
+
+    @property
+    def reason(self) -> str:
+        """Why, in words that carry no row and no secret: of an error that nobody foresaw only its type."""
+        if isinstance(self.error, SalesIntelError):
+            return str(self.error)
+        return f"unexpected {type(self.error).__name__}"
 
 
 @dataclass(slots=True)
@@ -64,17 +77,22 @@ class Backfill:
         self, days: Sequence[date], stages: frozenset[str], checks: frozenset[str]
     ) -> Iterator[tuple[date, StageDone | Verdict | DayFailed]]:
         """Export the days in order, yielding what each stage and check of each day came to."""
-        for day in days:
-            failed = yield from self._one(day, stages, checks)
-            if failed is not None:
-                yield day, failed
-                if failed.outage:
-                    return
+        if not days:
+            return
+        reporter = ProgressReporter(self.ledger, self.clock, self.log, self._starting(days[0]))
+        try:
+            for day in days:
+                failed = yield from self._one(self._day_run(day, reporter), stages, checks)
+                if failed is not None:
+                    yield day, failed
+                    if failed.outage:
+                        return
+        finally:
+            reporter.settle()
 
     def _one(
-        self, day: date, stages: frozenset[str], checks: frozenset[str]
+        self, run: DayRun, stages: frozenset[str], checks: frozenset[str]
     ) -> Generator[tuple[date, StageDone | Verdict], None, DayFailed | None]:
-        run = self._day_run(day)
         began = self.clock.monotonic()
         errors = _Errors()
         if stages:
@@ -82,12 +100,14 @@ class Backfill:
         try:
             for step in DayExport(run, self.parts, self.rules).steps(stages, checks):
                 errors.add(*self._note(run, step))
-                yield day, step
-        except SalesIntelError as error:
-            errors.add([str(error)], 1)
+                yield run.window.day, step
+        except Exception as error:  # noqa: BLE001 - defs raises it as the cause of the run's failure
+            failed = DayFailed(error, isinstance(error, OUTAGES))
+            if not isinstance(error, CheckBlocked):  # the verdict that blocked is among the errors already
+                errors.add([failed.reason], 1)
             self._close(run, stages, RunState.FAILED, errors)
-            run.say("Export failed", error=f'"{error}"', seconds=f"{self.clock.monotonic() - began:.1f}")
-            return DayFailed(error, isinstance(error, OUTAGES))
+            run.say("Export failed", error=f'"{failed.reason}"', seconds=f"{self.clock.monotonic() - began:.1f}")
+            return failed
         except BaseException as error:
             errors.add([f"{type(error).__name__}: stopped"], 1)
             self._close(run, stages, RunState.FAILED, errors)
@@ -97,11 +117,13 @@ class Backfill:
             run.say("Export complete", **_totals(run.progress.current), seconds=f"{self.clock.monotonic() - began:.1f}")
         return None
 
-    def _day_run(self, day: date) -> DayRun:
+    def _starting(self, day: date) -> Progress:
         now = self.clock.now()
+        return Progress(day, self.run_id, started_at=now, updated_at=now, state=RunState.RUNNING, stage="starting")
+
+    def _day_run(self, day: date, reporter: ProgressReporter) -> DayRun:
+        reporter.begin(self._starting(day))
         scope = DayScope(day, tuple(sorted(self.parts.source.rules.tenants)), SOURCE_SYSTEM)
-        progress = Progress(day, self.run_id, started_at=now, updated_at=now, state=RunState.RUNNING, stage="starting")
-        reporter = ProgressReporter(self.ledger, self.clock, self.log, progress)
         return DayRun(day_window(day, self.zone), scope, self.run_id, self.clock, self.log, reporter)
 
     @staticmethod

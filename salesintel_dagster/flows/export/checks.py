@@ -174,7 +174,7 @@ class ExportChecks:
         offenders: set[str] = set()
         with self.staged.batches(TITAN_EMBEDDINGS, scope.day) as batches:
             for batch in batches:
-                images = batch["image_sha256"].to_pylist()
+                images = pc.fill_null(batch["image_sha256"], "no image").to_pylist()
                 for index, digest in vector_digests(batch["embedding_vector"]):
                     first = image_of.setdefault(digest, images[index])
                     if first != images[index]:

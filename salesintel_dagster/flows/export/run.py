@@ -28,7 +28,11 @@ QUARANTINE = "quarantine"
 
 @dataclass(slots=True)
 class ProgressReporter:
-    """Writes the run's progress, at most every few seconds; a ledger that is down costs a warning, nothing else."""
+    """Writes a run's progress, day by day and at most every few seconds.
+
+    A ledger that is down costs a warning and one try a minute, however many days the run has: the final records that
+    it missed are owed to it until `settle`.
+    """
 
     ledger: ProgressLedger
     clock: Clock
@@ -36,6 +40,13 @@ class ProgressReporter:
     current: Progress
     unavailable: str | None = None
     _next_write_at: float = field(default=float("-inf"))
+    _owed: list[Progress] = field(default_factory=list)
+
+    def begin(self, progress: Progress) -> None:
+        """Go on with the next day's record."""
+        self.current = progress
+        if self.unavailable is None:
+            self._next_write_at = float("-inf")
 
     def update(self, *, force: bool = False, **changes: object) -> None:
         """Take new numbers; write them when the last write is old enough, or when `force` is given."""
@@ -46,7 +57,6 @@ class ProgressReporter:
 
     def finish(self, state: RunState, errors: list[str], error_count: int) -> None:
         """Write the final record: the first errors by name, and how many there were in all."""
-        self._next_write_at = float("-inf")
         self.update(
             force=True,
             state=state,
@@ -54,6 +64,17 @@ class ProgressReporter:
             errors=bounded_errors(errors),
             error_count=error_count,
         )
+        if self.unavailable is not None:
+            self._owed.append(self.current)
+
+    def settle(self) -> None:
+        """Try once more to write the final records that the ledger missed, up to the first that it refuses."""
+        owed, self._owed = self._owed, []
+        for record in owed:
+            self.current = record
+            self._write()
+            if self.unavailable is not None:
+                return
 
     def _write(self) -> None:
         self._next_write_at = self.clock.monotonic() + REPORT_SECONDS
