@@ -4,7 +4,7 @@ import os
 
 import dagster as dg
 
-from salesintel_dagster.defs import resources, smartgo_export
+from salesintel_dagster.defs import alerts, late_days, resources, smartgo_export
 from salesintel_dagster.settings import Settings
 
 
@@ -12,6 +12,8 @@ def build(settings: Settings, **overrides: object) -> dg.Definitions:
     """Return everything that Dagster serves; `overrides` replace resources by name (tests, other wirings)."""
     return dg.Definitions.merge(
         smartgo_export.build(settings),
+        late_days.build(settings),
+        alerts.build(settings),
         dg.Definitions(
             resources={**resources.build(settings), **overrides},
             # One process a run: the multiprocess executor costs 5 CPU-s a run against 2.3 (measured, 2 cores).

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from datetime import date
 from enum import StrEnum
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from salesintel_dagster.domain.alerts import WEBHOOK_URL
 from salesintel_dagster.domain.calendar import Hemisphere
 from salesintel_dagster.domain.currencies import ISO_4217
 from salesintel_dagster.domain.errors import SettingInvalid
@@ -54,10 +56,29 @@ def _zone(name: str) -> str:
     return name
 
 
+def _number(given: object) -> object:
+    """Let a variable's text be compared with the numbers of a Literal, which pydantic takes as they are."""
+    return int(given) if isinstance(given, str) and given.isascii() and given.isdigit() else given
+
+
+def _day(text: str) -> str:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("expected a day of the calendar such as 2024-01-01") from None
+    return text
+
+
 def _currency(code: str) -> str:
     if code not in ISO_4217:
         raise ValueError("expected an ISO 4217 code such as EUR")
     return code
+
+
+def _webhook(url: SecretStr) -> SecretStr:
+    if not WEBHOOK_URL.fullmatch(url.get_secret_value()):
+        raise ValueError("expected https://host[:port]/..., or http on this machine; no user name")
+    return url
 
 
 class Settings(BaseModel):
@@ -86,7 +107,9 @@ class Settings(BaseModel):
     catalog_signing_name: str | None = Field(None, description="SigV4 service name of a REST catalog, e.g. `s3tables`")
 
     partition_zone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="Zone whose days are partitions")
-    first_day: str = Field("2024-01-01", pattern=r"^\d{4}-\d{2}-\d{2}$", description="First partition")
+    first_day: Annotated[str, AfterValidator(_day)] = Field(
+        "2024-01-01", pattern=r"^\d{4}-\d{2}-\d{2}$", description="First partition"
+    )
     hemisphere: Hemisphere = Field(Hemisphere.NORTH, description="`north` or `south`: which months are winter")
     default_currency: Annotated[str, AfterValidator(_currency)] = Field(
         "EUR", description="Currency of a sale whose source has none"
@@ -105,7 +128,9 @@ class Settings(BaseModel):
 
     embedding_provider: Literal["bedrock"] = Field("bedrock", description="Who makes the vectors")
     embedding_model: str = Field("amazon.titan-embed-image-v1", min_length=1, description="Bedrock model id or ARN")
-    embedding_dimension: Literal[256, 384, 1024] = Field(1024, description="Length of a vector, in float32 values")
+    embedding_dimension: Annotated[Literal[256, 384, 1024], BeforeValidator(_number)] = Field(
+        1024, description="Length of a vector, in float32 values"
+    )
     embedding_concurrency: int = Field(5, ge=1, le=256, description="Embedding calls at once")
     embedding_budget_calls: int = Field(20_000, ge=0, le=10_000_000, description="Paid calls a run may make")
     max_model_image_bytes: int = Field(5 * 1024 * 1024, ge=1024, description="Largest image the model takes")
@@ -115,6 +140,18 @@ class Settings(BaseModel):
     commit_retries: int = Field(5, ge=0, le=50, description="Tries at a commit that another writer won")
     backfill_days_per_run: int = Field(30, ge=1, le=400, description="Partitions in one backfill run")
     run_max_seconds: int = Field(4 * 3600, ge=60, description="A run older than this is ended by run monitoring")
+
+    alert_topic_arn: str | None = Field(
+        None,
+        pattern=r"^arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?$",
+        description="SNS topic of alerts",
+    )
+    alert_webhook_url: Annotated[SecretStr, AfterValidator(_webhook)] | None = Field(
+        None, description="Webhook of alerts (a secret); takes Slack's JSON"
+    )
+    alert_link_base: str | None = Field(
+        None, pattern=r"^https?://[A-Za-z0-9.:\[\]_/-]+$", description="The UI's address, for the links in alerts"
+    )
 
     @property
     def zone(self) -> ZoneInfo:

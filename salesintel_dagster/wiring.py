@@ -9,19 +9,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.adapters.catalogs import StorageAccess, open_catalog
 from salesintel_dagster.adapters.http_images import HttpImageFetcher
 from salesintel_dagster.adapters.lakehouse import COMMIT_RETRY, IcebergSalesTable
+from salesintel_dagster.adapters.notify import LoggedAlerts, SnsAlerts, WebhookAlerts
 from salesintel_dagster.adapters.object_store import FolderObjectStore, S3ObjectStore
 from salesintel_dagster.adapters.parameters import read_database_config
 from salesintel_dagster.adapters.progress import DynamoProgressLedger
 from salesintel_dagster.adapters.smartgo import SmartGoSource
 from salesintel_dagster.adapters.sql_reader import query
+from salesintel_dagster.adapters.table_layout import TABLES
+from salesintel_dagster.adapters.table_upkeep import IcebergTableKeeper
 from salesintel_dagster.adapters.titan import TitanEmbedder
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import SettingInvalid
-from salesintel_dagster.domain.ports import Embedder, ImageFetcher, ObjectStore, ProgressLedger, SaleSource, SalesTable
+from salesintel_dagster.domain.ports import (
+    AlertSink,
+    Embedder,
+    ImageFetcher,
+    ObjectStore,
+    ProgressLedger,
+    SaleSource,
+    SalesTable,
+    TableKeeper,
+)
+from salesintel_dagster.domain.redaction import Redaction
 from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.flows.export.backfill import SOURCE_SYSTEM
 from salesintel_dagster.flows.export.day import ExportRules
@@ -37,6 +52,7 @@ if TYPE_CHECKING:
 
 EMBEDDING_DEADLINE_SECONDS = 120.0
 """All tries at one vector together; botocore's own throttling waits lie inside."""
+S3_TABLES_SIGNING = "s3tables"
 
 
 def aws_clients(settings: Settings) -> AwsClients:
@@ -110,6 +126,15 @@ def sales_table(settings: Settings) -> SalesTable:
     return IcebergSalesTable(lambda: open_tables_catalog(settings), SYSTEM_CLOCK, retry=retry)
 
 
+def table_keepers(settings: Settings) -> tuple[TableKeeper, ...]:
+    """Return the upkeep of every Iceberg table of this deployment."""
+    managed = settings.catalog is CatalogKind.REST and settings.catalog_signing_name == S3_TABLES_SIGNING
+    return tuple(
+        IcebergTableKeeper(lambda: open_tables_catalog(settings), SYSTEM_CLOCK, name, managed=managed)
+        for name in TABLES
+    )
+
+
 def query_tables(settings: Settings, statement: str) -> pa.RecordBatchReader:
     """Run one SELECT over the Iceberg tables and stream its answer. Raises QueryRefused, TableUnavailable."""
     return query(open_tables_catalog(settings), statement)
@@ -118,6 +143,22 @@ def query_tables(settings: Settings, statement: str) -> pa.RecordBatchReader:
 def progress_ledger(settings: Settings, clients: AwsClients) -> ProgressLedger:
     """Return the export progress table."""
     return DynamoProgressLedger(clients.client("dynamodb", brief=True), settings.progress_table_name)
+
+
+def alert_sinks(settings: Settings, clients: AwsClients) -> dict[str, AlertSink]:
+    """Return the configured alert sinks by name; where there is none, `log` alone."""
+    sinks: dict[str, AlertSink] = {}
+    if settings.alert_topic_arn is not None:
+        sinks["sns"] = SnsAlerts(clients.client("sns", brief=True), settings.alert_topic_arn)
+    if settings.alert_webhook_url is not None:
+        sinks["webhook"] = WebhookAlerts(settings.alert_webhook_url.get_secret_value())
+    return sinks or {"log": LoggedAlerts()}
+
+
+def redaction(settings: Settings) -> Redaction:
+    """Return the removal of secrets, told of every secret among the settings."""
+    held = (getattr(settings, name) for name in Settings.model_fields)
+    return Redaction(value.get_secret_value() for value in held if isinstance(value, SecretStr))
 
 
 def quarantine(store: ObjectStore) -> Quarantine:

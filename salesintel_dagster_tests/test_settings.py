@@ -36,6 +36,9 @@ def test_the_names_that_deployments_already_use_are_read():
         ("SALESINTEL_IMAGE_DEADLINE_SECONDS", "-1", "greater than 0"),
         ("TENANT", "No Such Tenant", "pattern"),
         ("STAGE", "UPPER", "pattern"),
+        ("SALESINTEL_ALERT_TOPIC_ARN", "salesintel-alerts-dev", "pattern"),
+        ("SALESINTEL_ALERT_WEBHOOK_URL", "http://hooks.example.com/x", "expected https"),
+        ("SALESINTEL_ALERT_LINK_BASE", "https://u:p@dagster.example.com", "pattern"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_its_variable_and_rule(variable: str, value: str, rule: str):

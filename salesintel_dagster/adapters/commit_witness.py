@@ -55,6 +55,18 @@ class CommitWitness:
         )
 
 
+def committed_property(metadata: TableMetadata, which: Mapping[str, str], name: str) -> str | None:
+    """Return property `name` of the newest snapshot, from the current one back, that carries all of `which`."""
+    snapshot = metadata.current_snapshot()
+    while snapshot is not None:
+        told = snapshot.summary.additional_properties if snapshot.summary else {}
+        if which.items() <= told.items():
+            return told.get(name)
+        parent = snapshot.parent_snapshot_id
+        snapshot = metadata.snapshot_by_id(parent) if parent is not None else None
+    return None
+
+
 class _Watched:
     """A catalog whose commit_table tells the truth about a commit that landed."""
 

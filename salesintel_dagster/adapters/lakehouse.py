@@ -11,26 +11,22 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from salesintel_dagster.adapters.commit_witness import CommitWitness
+from salesintel_dagster.adapters.commit_attempts import CommitAttempts, translated
+from salesintel_dagster.adapters.commit_witness import CommitWitness, committed_property
 from salesintel_dagster.adapters.planned_files import scan
 from salesintel_dagster.adapters.table_layout import SALES_TABLE, day_filter, load_or_create
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.columns import SALES_SCHEMA
 from salesintel_dagster.domain.day_frame import KEY, DayFrame, chunked, repeated_sale_ids
-from salesintel_dagster.domain.errors import (
-    CommitConflict,
-    EmptyReplacement,
-    SalesIntelError,
-    SchemaDrift,
-    TableUnavailable,
-)
+from salesintel_dagster.domain.errors import EmptyReplacement, SchemaDrift
+from salesintel_dagster.domain.fingerprint import DAY_PROPERTY as DAY
+from salesintel_dagster.domain.fingerprint import SOURCE_PROPERTY as SOURCE
 from salesintel_dagster.domain.ports import Commit, DayFacts, DayScope, SalesTable
 from salesintel_dagster.domain.retry import RetryPolicy
 
@@ -41,8 +37,6 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 5_000
 """Rows in one data file and in memory at once: 20 MB of vectors. A usual day is one chunk and one file a tenant."""
 COMMIT_RETRY = RetryPolicy(retries=5, base_seconds=0.2, deadline_seconds=120.0)
-
-Result = TypeVar("Result")
 
 
 class IcebergSalesTable(SalesTable):
@@ -60,7 +54,7 @@ class IcebergSalesTable(SalesTable):
         self._connect = connect
         self._clock = clock
         self._name = name
-        self._retry = retry
+        self._attempts = CommitAttempts(clock, retry)
         self._chunk_rows = chunk_rows
         self._catalog: Catalog | None = None
         self._lock = threading.Lock()
@@ -76,42 +70,31 @@ class IcebergSalesTable(SalesTable):
         """Replace the scope's rows by `rows()` in one commit. See the port for what is raised."""
         replacement = _Replacement(scope, rows, dict(properties), allow_empty, self._chunk_rows)
         started = self._clock.monotonic()
-        tries, snapshots = self._retried(lambda: replacement.attempt(self._load()))
+        tries, snapshots = self._attempts.until_done(lambda: replacement.attempt(self._load()))
         return replacement.commit(snapshots, tries, self._clock.monotonic() - started)
 
     def day_facts(self, scope: DayScope) -> DayFacts:
         """Count the scope's rows and add up their prices, reading no vector. Raises TableUnavailable, SchemaDrift."""
-        _, rows = self._retried(lambda: _read(self._load(), scope, (*KEY, "sold_price")))
+        _, rows = self._attempts.until_done(lambda: _read(self._load(), scope, (*KEY, "sold_price")))
         total = pc.sum(rows.column("sold_price"), min_count=0).as_py()
         return DayFacts(rows.num_rows, total, repeated_sale_ids(rows.select(KEY)))
 
     def read_day(self, scope: DayScope, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
         """Stream some columns of the scope's rows. Raises TableUnavailable, SchemaDrift."""
-        _, table = self._retried(self._load)
+        _, table = self._attempts.until_done(self._load)
         with translated():
             yield from scan(table, day_filter(scope), columns, SALES_SCHEMA)
+
+    def day_property(self, scope: DayScope, name: str) -> str | None:
+        """Return a property of the newest commit that wrote the day. Raises TableUnavailable, SchemaDrift."""
+        _, table = self._attempts.until_done(self._load)
+        return committed_property(table.metadata, {DAY: scope.day.isoformat(), SOURCE: scope.source_system}, name)
 
     def _load(self) -> Table:
         with self._lock:
             if self._catalog is None:
                 self._catalog = self._connect()
         return load_or_create(self._catalog, self._name)
-
-    def _retried(self, operation: Callable[[], Result]) -> tuple[int, Result]:
-        """Return the number of tries and the result; conflicts and outages are tried again until the deadline."""
-        started = self._clock.monotonic()
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                with translated():
-                    return tries, operation()
-            except (CommitConflict, TableUnavailable) as error:
-                elapsed = self._clock.monotonic() - started
-                wait = self._retry.wait_seconds(tries, elapsed, self._clock.jitter())
-                if wait is None:
-                    _give_up(error, tries, elapsed)
-            self._clock.sleep(wait)
 
 
 @dataclass(slots=True)
@@ -130,12 +113,14 @@ class _Replacement:
         """Replace the day on the table's present state; return the summaries of the snapshots it made, if any."""
         if self.witness.landed(table.metadata):
             return self.witness.summaries(table.metadata)
+        from salesintel_dagster.adapters.table_transaction import OneCopyTransaction  # noqa: PLC0415 - pyiceberg
+
         # An overwrite of a day that is new matches nothing, and says so by a warning on every first commit.
         warnings.filterwarnings("ignore", message="Delete operation did not match any records")
         schema = table.schema().as_arrow()
         self.witness.watch(table)
         self.frame = DayFrame(self.scope)
-        with table.transaction() as transaction:
+        with OneCopyTransaction(table) as transaction:
             for chunk in chunked(self.rows(), self.chunk_rows):
                 first = self.frame.rows == 0
                 self.frame.admit(chunk)
@@ -189,31 +174,3 @@ def _fitted(chunk: pa.Table, schema: pa.Schema) -> pa.Table:
         return chunk.cast(schema)
     except ValueError as error:
         raise SchemaDrift(f"the rows do not fit the table: {error}") from error
-
-
-def _give_up(error: CommitConflict | TableUnavailable, tries: int, elapsed_seconds: float) -> NoReturn:
-    told = f"{error} (tried {tries} times in {elapsed_seconds:.1f} s)"
-    raise type(error)(told) from error
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Translate pyiceberg's, the catalog's and the storage's errors into ours, once."""
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - lazy as pyiceberg is
-    from pyiceberg.exceptions import CommitFailedException, RESTError, ValidationException  # noqa: PLC0415 - 1 CPU-s
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - lazy as pyiceberg is
-
-    try:
-        yield
-    except SalesIntelError:
-        raise
-    except (CommitFailedException, ValidationException) as error:
-        raise CommitConflict(f"another writer changed the same day: {_first_line(error)}") from error
-    except (OSError, BotoCoreError, ClientError, RESTError, SQLAlchemyError) as error:
-        raise TableUnavailable(f"catalog or storage is out of reach: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the vendor's reason without the statement and the parameters that SQLAlchemy appends."""
-    cause = getattr(error, "orig", None) or error
-    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"

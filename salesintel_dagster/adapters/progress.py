@@ -57,6 +57,37 @@ class DynamoProgressLedger(ProgressLedger):
                 if code_of(error) != "ConditionalCheckFailedException":
                     raise
 
+    def lose(self, seen: Progress, at: datetime) -> bool:
+        """Make LOST of the record as it was `seen`: the day's first, so that a crash between leaves the run's to find.
+
+        Raises ProgressUnavailable.
+        """
+        with self._translated("lose", seen.day):
+            self._lose(METADATA, seen, at)
+            return self._lose(RUN_PREFIX + seen.run_id, seen, at)
+
+    def _lose(self, sort_key: str, seen: Progress, at: datetime) -> bool:
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key=_at(seen.day, sort_key),
+                UpdateExpression="SET #state = :lost, updatedAt = :at, finishedAt = :at",
+                ConditionExpression="runId = :run AND #state = :running AND updatedAt = :seen",
+                ExpressionAttributeNames={"#state": "state"},  # a reserved word
+                ExpressionAttributeValues={
+                    ":run": {"S": seen.run_id},
+                    ":running": {"S": RunState.RUNNING.value},
+                    ":seen": {"S": _stamp(seen.updated_at)},
+                    ":lost": {"S": RunState.LOST.value},
+                    ":at": {"S": _stamp(at)},
+                },
+            )
+        except ClientError as error:
+            if code_of(error) != "ConditionalCheckFailedException":
+                raise
+            return False
+        return True
+
     def newest(self, day: date) -> Progress | None:
         """Return the newest run's record of a day. Raises ProgressUnavailable."""
         with self._translated("read", day):

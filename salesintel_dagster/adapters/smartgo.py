@@ -20,6 +20,7 @@ from salesintel_dagster.adapters.smartgo_sql import COLUMNS_OF_TABLE, DayStateme
 from salesintel_dagster.domain.calendar import DayWindow
 from salesintel_dagster.domain.columns import BATCH_ROWS
 from salesintel_dagster.domain.errors import SettingInvalid, SourceSchemaMismatch
+from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.ports import SaleSource, SourceDay
 from salesintel_dagster.domain.sale import RowRules, SourceRow
 from salesintel_dagster.domain.source import ConnectionParameters, SourceMapping
@@ -101,16 +102,31 @@ class SmartGoSource(SaleSource):
         cursor = connection.cursor("smartgo_day")
         try:
             try:
-                connection.execute(_SESSION, {"timeout": str(self._connection.statement_timeout_seconds * 1000)})
-                statement = day_statement(self._mapping, self._columns(connection), window)
+                statement = self._statement(connection, window)
+                fingerprint = _fingerprint(connection, statement)
                 evidence = self._evidence(connection, statement, window)
                 cursor.execute(statement.query, statement.parameters, binary=True)
             except _UNREADABLE as error:
                 raise translated(error, place) from None
-            yield SourceDay(_blocks(cursor, statement.fields, place), evidence)
+            yield SourceDay(_blocks(cursor, statement.fields, place), evidence, fingerprint)
         finally:
             connection.close()
             cursor.close()  # after the connection: no word to a server that may be gone
+
+    def fingerprint(self, window: DayWindow) -> SourceFingerprint:
+        """Return count and checksum of the window's rows, summed up by the server: one short answer comes back."""
+        connection = self._connect()
+        try:
+            return _fingerprint(connection, self._statement(connection, window))
+        except _UNREADABLE as error:
+            raise translated(error, self._connection.place) from None
+        finally:
+            connection.close()
+
+    def _statement(self, connection: _Connection, window: DayWindow) -> DayStatement:
+        """Begin the transaction, with a session that no default of a role or a database changes."""
+        connection.execute(_SESSION, {"timeout": str(self._connection.statement_timeout_seconds * 1000)})
+        return day_statement(self._mapping, self._columns(connection), window)
 
     def _connect(self) -> _Connection:
         wanted = self._connection
@@ -157,6 +173,12 @@ class SmartGoSource(SaleSource):
             "session_time_zone": str(zone),
             "snapshot": str(snapshot),
         }
+
+
+def _fingerprint(connection: _Connection, statement: DayStatement) -> SourceFingerprint:
+    rows, high, low = connection.execute(statement.fingerprint, statement.parameters).fetchone() or (0, 0, 0)
+    half = 2**64
+    return SourceFingerprint(int(rows), f"{int(high or 0) % half:016x}{int(low or 0) % half:016x}")
 
 
 def _instant(value: datetime) -> str:

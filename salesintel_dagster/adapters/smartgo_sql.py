@@ -38,13 +38,25 @@ _FLOAT4 = _oids("float4")
 _PRICE = _TEXT | _FLOAT4 | _oids("numeric", "float8", "int2", "int4", "int8")
 _SOURCE = sql.Identifier("source")
 _ORDER = ("sold_at", "sale_id", "product_id", "sold_price")
+_FINGERPRINT = sql.SQL(
+    "SELECT count(*), sum(('x' || encode(substr(digest, 1, 8), 'hex'))::bit(64)::bigint),"
+    " sum(('x' || encode(substr(digest, 9, 8), 'hex'))::bit(64)::bigint)\n"
+    "FROM (SELECT sha256(convert_to(ROW({columns})::text, 'UTF8')) AS digest\n"
+    "FROM {relation} AS {source}\nWHERE {window}) AS hashed"
+)
+"""A sum has no order and counts a doubled row twice, which an exclusive or would cancel. The quoting of ROW(...)::text
+tells a null from an empty text, and where one column ends. sha256, since a FIPS server has no md5."""
 
 
 @dataclass(frozen=True, slots=True)
 class DayStatement:
-    """SQL with named placeholders, their values, and our field name of each column of the result."""
+    """SQL with named placeholders, their values, and our field name of each column of the query's result.
+
+    `fingerprint` gives one row about the query's rows: their count, and two sums of 64 bits of each row's hash.
+    """
 
     query: sql.Composed
+    fingerprint: sql.Composed
     parameters: Mapping[str, object]
     fields: tuple[str, ...]
 
@@ -74,14 +86,21 @@ def day_statement(mapping: SourceMapping, found: Iterable[tuple[str, int]], wind
     oids = _checked(wanted, list(found), mapping)
     values = {name: _value(name, sql.Identifier("source", wanted[name]), oids[name]) for name in wanted}
     fields = tuple(name for name in SOURCE_FIELDS if name in values)
+    in_day = _in_day(wanted, oids, values)
     query = sql.SQL("SELECT {columns}\nFROM {relation} AS {source}\nWHERE {window}\nORDER BY {order}").format(
         columns=sql.SQL(", ").join(sql.SQL("{} AS {}").format(values[name], sql.Identifier(name)) for name in fields),
         relation=relation(mapping),
         source=_SOURCE,
-        window=_in_day(wanted, oids, values),
+        window=in_day,
         order=_order(fields, oids, values),
     )
-    return DayStatement(query, _parameters(mapping, window), fields)
+    fingerprint = _FINGERPRINT.format(
+        columns=sql.SQL(", ").join(values[name] for name in fields),
+        relation=relation(mapping),
+        source=_SOURCE,
+        window=in_day,
+    )
+    return DayStatement(query, fingerprint, _parameters(mapping, window), fields)
 
 
 def _checked(wanted: Mapping[str, str], found: list[tuple[str, int]], mapping: SourceMapping) -> dict[str, int]:

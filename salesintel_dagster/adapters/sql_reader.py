@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from salesintel_dagster.adapters.lakehouse import translated
+from salesintel_dagster.adapters.commit_attempts import translated
 from salesintel_dagster.adapters.planned_files import planned_dataset
 from salesintel_dagster.adapters.table_layout import NAMESPACE
 from salesintel_dagster.domain.errors import QueryRefused

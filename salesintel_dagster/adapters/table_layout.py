@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NAMESPACE = "pricing_intelligence"
 SALES_TABLE = "smartgo_sales"
+TABLES = (SALES_TABLE,)
+"""Every table that upkeep looks after."""
 PARTITION_COLUMNS = ("tenant_id", "year", "month")
 PARTITION_FIELD_IDS_FROM = 1000
 FIELD_ID = "PARQUET:field_id"

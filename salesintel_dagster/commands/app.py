@@ -10,6 +10,8 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -70,10 +72,10 @@ def cli() -> None:
     """
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; an expected error is one sentence on standard error and an exit code."""
     try:
-        code = cli(prog_name="salesintel", standalone_mode=False)
+        code = cli(arguments, prog_name="salesintel", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -87,7 +89,7 @@ def main() -> None:
     except SalesIntelError as error:
         code = _failed(str(error), 1)
     except OSError as error:  # a full disk, a folder that is not ours
-        code = _failed(str(error), 1)
+        code = _failed(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

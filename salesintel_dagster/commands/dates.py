@@ -8,6 +8,9 @@ import click
 
 from salesintel_dagster.domain.calendar import days_between
 
+MOST_DAYS = 4000
+"""Days in one command: eleven years. A longer range is more likely a mistyped year."""
+
 
 class DayRange(click.ParamType[list[date]]):
     """`2026-11-20` or `2026-11-01..2026-11-20`, both ends included."""
@@ -20,12 +23,14 @@ class DayRange(click.ParamType[list[date]]):
             return value
         first, _, last = str(value).partition("..")
         try:
-            days = days_between(date.fromisoformat(first), date.fromisoformat(last or first))
+            begin, end = date.fromisoformat(first), date.fromisoformat(last or first)
         except ValueError:
             self.fail(f"{value!r}: expected a day such as 2026-11-20 or a range 2026-11-01..2026-11-20", param, ctx)
-        if not days:
+        if begin > end:
             self.fail(f"{value!r}: the first day lies after the last", param, ctx)
-        return days
+        if (end - begin).days >= MOST_DAYS:
+            self.fail(f"{value!r}: {(end - begin).days + 1} days; at most {MOST_DAYS} at once", param, ctx)
+        return days_between(begin, end)
 
 
 class Day(click.ParamType[date]):

@@ -1,19 +1,19 @@
-"""How answers are printed: tables that a person reads and grep finds, JSON that a script trusts."""
+"""How answers are printed: lines that a person reads and grep finds, JSON that a script trusts.
+
+A line of a table is never cut or folded: where it is wider than the terminal, the terminal wraps it.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from decimal import Decimal
 
 import click
 import orjson
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len
 
-PIPED_WIDTH = 10_000
-"""Columns where no terminal sets a width: a line of a table stays one line."""
+GAP = "  "
 
 
 def say(text: str) -> None:
@@ -26,24 +26,18 @@ def json_text(value: object) -> str:
     return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def json_array(rows: Iterable[object]) -> Iterable[str]:
-    """Yield the text of a JSON array, a row a line, without holding them all."""
-    before = "["
-    for row in rows:
-        yield f"{before}{json_text(row)}"
-        before = ",\n "
-    yield "]\n" if before != "[" else "[]\n"
-
-
 def echo_json(value: object) -> None:
     """Print one JSON value on one line."""
     click.echo(json_text(value))
 
 
 def echo_array(rows: Iterable[object]) -> None:
-    """Print a JSON array while its rows come."""
-    for text in json_array(rows):
-        click.echo(text, nl=False)
+    """Print a JSON array while its rows come, a row a line."""
+    before = "["
+    for row in rows:
+        click.echo(f"{before}{json_text(row)}", nl=False)
+        before = ",\n "
+    click.echo("]" if before != "[" else "[]")
 
 
 def counted(number: int, noun: str) -> str:
@@ -51,30 +45,41 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def new_table(left: Iterable[str], right: Iterable[str] = ()) -> Table:
-    """Return an empty table with text columns and then number columns."""
-    table = Table(box=None, pad_edge=False)
-    for name in left:
-        table.add_column(name)
-    for name in right:
-        table.add_column(name, justify="right")
-    return table
+def printable(text: str) -> str:
+    """Return the text on one line, with what could drive a terminal written out: values come from other programs."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
-def console() -> Console:
-    """Return the console of standard output: as wide as the terminal, or as its text where there is none."""
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False)
+def table_width(header: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
+    """Return how wide the table is, in terminal columns."""
+    return sum(_widths(header, rows)) + len(GAP) * (len(header) - 1)
 
 
-def echo_table(table: Table, onto: Console | None = None) -> None:
-    """Print a table without the blanks that would end its lines in a file."""
-    onto = onto or console()
-    if onto.is_terminal:
-        onto.print(table)
-        return
-    with onto.capture() as captured:
-        onto.print(table)
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+def echo_table(header: Sequence[str], rows: Collection[Sequence[str]], numbers: Collection[str] = ()) -> None:
+    """Print rows under their header; the columns in `numbers` are aligned to the right. A row may be short."""
+    widths = _widths(header, rows)
+    right = [name in numbers for name in header]
+    click.echo(click.style(_line(header, widths, right), bold=True))
+    for row in rows:
+        click.echo(_line(row, widths, right))
+
+
+def _widths(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[int]:
+    widths = [cell_len(name) for name in header]
+    for row in rows:
+        for column, cell in enumerate(row):
+            widths[column] = max(widths[column], cell_len(cell))
+    return widths
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    padded = []
+    for cell, width, is_number in zip(cells, widths, right, strict=False):
+        blanks = " " * (width - cell_len(cell))
+        padded.append(blanks + cell if is_number else cell + blanks)
+    return GAP.join(padded).rstrip()
 
 
 def _plain(value: object) -> object:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from datetime import date
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import click
 
-from salesintel_dagster.commands.session import Day, session
+from salesintel_dagster.commands.dates import Day
+from salesintel_dagster.commands.session import Session, session
+
+if TYPE_CHECKING:
+    from salesintel_dagster.flows.export.quarantine import QuarantineEntry
 
 SHOWN_ROWS = 50
 
@@ -20,58 +24,113 @@ def quarantine() -> None:
     """Rows that were not taken, why, and trying them again."""
 
 
-@quarantine.command("list")
+@quarantine.command(
+    "list",
+    short_help="Days with quarantined rows, or one day's rows.",
+    epilog="Example: salesintel quarantine list 2026-11-20",
+)
 @click.argument("day", type=Day(), required=False, metavar="[DATE]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array on standard output, whole rows.")
 def list_(day: date | None, *, as_json: bool) -> None:
     """Days with quarantined rows, or the rows of one DATE with the rule that each breaks."""
     with session() as opened:
         if day is None:
-            counts = opened.quarantine.days()
-            if as_json:
-                click.echo(json.dumps([{"day": found.isoformat(), "rows": rows} for found, rows in counts]))
-            else:
-                for found, rows in counts:
-                    click.echo(f"{found}  {rows} row{'s' if rows > 1 else ''}")
-                click.echo(f"{len(counts)} days with quarantined rows; details: salesintel quarantine list DATE")
-            return
-        entries = opened.quarantine.read(day)
-        if as_json:
-            click.echo(json.dumps([asdict(entry) for entry in entries]))
-            return
-        shown = 0
-        for entry in islice(entries, SHOWN_ROWS):
-            shown += 1
-            name = entry.sale_id or "(no sale id)"
-            click.echo(f"{name}  {entry.code}: {entry.field} = {entry.value}; rule: {entry.rule}")
-        more = sum(1 for _ in entries)
-        click.echo(f"{shown} shown, {more} more (--json has all)" if more else f"{shown} rows in quarantine for {day}")
+            _list_days(opened, as_json=as_json)
+        else:
+            _list_rows(opened, day, as_json=as_json)
 
 
-@quarantine.command()
+@quarantine.command(
+    short_help="Try a day's rows again (a dry run without --apply).",
+    epilog="Example: salesintel quarantine replay 2026-11-20 --apply",
+)
 @click.argument("day", type=Day(), metavar="DATE")
 @click.option("--apply", "really", is_flag=True, help="Do it. Without it, only tell what would be tried again.")
-def replay(day: date, *, really: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.option("--verbose", is_flag=True, help="Log lines instead of a progress display.")
+def replay(day: date, *, really: bool, as_json: bool, verbose: bool) -> None:
     """Try a day's quarantined rows again, after the source or the rules were mended.
 
     Replaying materialises DATE again from the source: rows that are good now become sales, the others stay. Exit
     code 1 when the day failed.
     """
-    from salesintel_dagster.commands.runs import run_days  # noqa: PLC0415 - Dagster is not needed for a dry run
-    from salesintel_dagster.flows.export.quarantine import replay_report  # noqa: PLC0415 - same
+    from salesintel_dagster.commands.output import counted, echo_json  # noqa: PLC0415 - after --help
 
     with session() as opened:
         before = list(opened.quarantine.read(day))
         if not really:
-            click.echo(f"{len(before)} rows would be tried again for {day}; nothing was done (--apply does it)")
+            if as_json:
+                echo_json({"day": day, "applied": False, "rows": len(before)})
+            else:
+                rows = counted(len(before), "row")
+                click.echo(f"{rows} would be tried again for {day}; nothing was done (--apply does it)")
             return
-        outcome = run_days(opened, [day])
-        report = replay_report(before, opened.quarantine.read(day))
-    click.echo(
-        f"{day}: {len(report.left)} rows left the quarantine, {len(report.stay)} stay, {len(report.new)} are new"
-    )
-    for entry in report.stay:
-        click.echo(f"  stays: {entry.sale_id or '(no sale id)'}  {entry.code}: {entry.field}; rule: {entry.rule}")
-    if not outcome.success:
-        click.echo(f"FAILED: {outcome.failure}")
+        failure = _replay(opened, day, before, as_json=as_json, verbose=verbose)
+    if failure is not None:
         sys.exit(1)
+
+
+def _replay(opened: Session, day: date, before: list[QuarantineEntry], *, as_json: bool, verbose: bool) -> str | None:
+    from salesintel_dagster.commands.output import counted, echo_json  # noqa: PLC0415 - after --help
+    from salesintel_dagster.commands.runs import run_days  # noqa: PLC0415 - Dagster is not needed for a dry run
+    from salesintel_dagster.flows.export.quarantine import replay_report  # noqa: PLC0415 - same
+
+    (outcome,) = run_days(opened, [day], verbose=verbose)
+    report = replay_report(before, opened.quarantine.read(day))
+    if as_json:
+        told = {name: [_as_dict(entry) for entry in getattr(report, name)] for name in ("left", "stay", "new")}
+        echo_json({"day": day, "applied": True, "run_id": outcome.run_id, "failure": outcome.failure, **told})
+        return outcome.failure
+    click.echo(
+        f"{day}: {counted(len(report.left), 'row')} left the quarantine, {len(report.stay)} stay, "
+        f"{len(report.new)} are new"
+    )
+    for word, entries in (("stays", report.stay), ("new", report.new)):
+        for entry in entries:
+            click.echo(f"  {word}: {_line(entry)}")
+    if outcome.failure is not None:
+        click.echo(f"FAILED: {outcome.failure}")
+    return outcome.failure
+
+
+def _list_days(opened: Session, *, as_json: bool) -> None:
+    from salesintel_dagster.commands.output import counted, echo_json  # noqa: PLC0415 - after --help
+
+    counts = opened.quarantine.days()
+    if as_json:
+        echo_json([{"day": found, "rows": rows} for found, rows in counts])
+        return
+    for found, rows in counts:
+        click.echo(f"{found}  {counted(rows, 'row')}")
+    if counts:
+        told = counted(len(counts), "day")
+        click.echo(f"{told} with quarantined rows; details: salesintel quarantine list {counts[-1][0]}")
+    else:
+        click.echo("No row is in quarantine.")
+
+
+def _list_rows(opened: Session, day: date, *, as_json: bool) -> None:
+    from salesintel_dagster.commands.output import counted, echo_array  # noqa: PLC0415 - after --help
+
+    entries = opened.quarantine.read(day)
+    if as_json:
+        echo_array(_as_dict(entry) for entry in entries)
+        return
+    shown = 0
+    for entry in islice(entries, SHOWN_ROWS):
+        shown += 1
+        click.echo(_line(entry))
+    more = sum(1 for _ in entries)
+    rows = counted(shown, "row")
+    click.echo(f"{rows} shown, {more} more (--json has all)" if more else f"{rows} in quarantine for {day}")
+
+
+def _line(entry: QuarantineEntry) -> str:
+    from salesintel_dagster.commands.output import printable  # noqa: PLC0415 - after --help
+
+    name = entry.sale_id or "(no sale id)"
+    return printable(f"{name}  {entry.code}: {entry.field} = {entry.value}; rule: {entry.rule}")
+
+
+def _as_dict(entry: QuarantineEntry) -> dict[str, object]:
+    return {"sale_id": entry.sale_id, **asdict(entry)}

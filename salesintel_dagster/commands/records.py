@@ -6,37 +6,48 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 
-from rich.table import Table
-
-from salesintel_dagster.commands.output import echo_table, new_table
+from salesintel_dagster.commands.output import echo_table, say
+from salesintel_dagster.domain.errors import ProgressUnavailable
+from salesintel_dagster.domain.ports import ProgressLedger
 from salesintel_dagster.domain.progress import Progress, RunState
 
 NOT_EXPORTED = "not exported"
 SILENT_AFTER = timedelta(minutes=2)
 """A running export speaks every few seconds; one that has been silent for longer has most likely died."""
-_COUNTS = ("sales", "quarantined", "images", "embedded")
+_NUMBERS = ("sales", "images", "embedded", "quarantined", "seconds", "paid calls")
+_RESULT = ("state", *_NUMBERS, "failed by reason")
+
+
+def newest(ledger: ProgressLedger, days: Iterable[date]) -> dict[date, Progress | None]:
+    """Return each day's newest record. A ledger that is down costs a warning: the export itself has been told."""
+    try:
+        return {day: ledger.newest(day) for day in days}
+    except ProgressUnavailable as error:
+        say(f"The progress of these days cannot be shown: {error}")
+        return {}
 
 
 def show(records: Mapping[date, Progress | None]) -> None:
     """Print one line per day; a day that no run has worked on says so."""
-    table = new_table(("partition", "state"))
-    _add_columns(table)
-    for day, record in records.items():
-        if record is None:
-            table.add_row(day.isoformat(), NOT_EXPORTED)
-        else:
-            table.add_row(day.isoformat(), _state(record), *_numbers(record))
-    echo_table(table)
+    rows = [
+        (day.isoformat(), NOT_EXPORTED) if record is None else (day.isoformat(), *_result(record))
+        for day, record in records.items()
+    ]
+    echo_table(("partition", *_RESULT), rows, _NUMBERS)
 
 
 def show_runs(records: Iterable[Progress]) -> None:
-    """Print one line per run, with when it began and its id."""
-    table = new_table(("partition", "started (UTC)", "run", "state"))
-    _add_columns(table)
-    for record in records:
-        started = f"{record.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-        table.add_row(record.day.isoformat(), started, record.run_id[:8], _state(record), *_numbers(record))
-    echo_table(table)
+    """Print one line per run, with when it began and the start of its id."""
+    rows = [
+        (
+            record.day.isoformat(),
+            f"{record.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+            record.run_id[:8],
+            *_result(record),
+        )
+        for record in records
+    ]
+    echo_table(("partition", "started (UTC)", "run", *_RESULT), rows, _NUMBERS)
 
 
 def as_dict(day: date, record: Progress | None) -> dict[str, object]:
@@ -46,12 +57,14 @@ def as_dict(day: date, record: Progress | None) -> dict[str, object]:
     return {**asdict(record), "seconds": _seconds(record)}
 
 
-def _add_columns(table: Table) -> None:
-    for name in _COUNTS:
-        table.add_column(name, justify="right")
-    table.add_column("failed by reason")
-    for name in ("seconds", "paid calls"):
-        table.add_column(name, justify="right")
+def _result(record: Progress) -> tuple[str, ...]:
+    return (
+        _state(record),
+        *(str(number) for number in (record.sales, record.images_ok, record.embedded, record.quarantined)),
+        f"{_seconds(record):.1f}",
+        str(record.paid_calls),
+        ", ".join(f"{reason} {n}" for reason, n in record.failed.items()) or "-",
+    )
 
 
 def _state(record: Progress) -> str:
@@ -60,12 +73,6 @@ def _state(record: Progress) -> str:
     silent = datetime.now(UTC) - record.updated_at
     word = f", silent for {int(silent.total_seconds()) // 60} min" if silent > SILENT_AFTER else ""
     return f"{record.state.value} {record.stage}{word}"
-
-
-def _numbers(record: Progress) -> tuple[str, ...]:
-    counts = (record.sales, record.quarantined, record.images_ok, record.embedded)
-    failed = ", ".join(f"{reason} {n}" for reason, n in record.failed.items()) or "-"
-    return (*(str(number) for number in counts), failed, f"{_seconds(record):.1f}", str(record.paid_calls))
 
 
 def _seconds(record: Progress) -> float:

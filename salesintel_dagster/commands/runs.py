@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import click
 import dagster as dg
 
+from salesintel_dagster.commands.live import EXPORT_LOGGER, exporting
 from salesintel_dagster.commands.session import Session, prepare_instance
+from salesintel_dagster.commands.stopping import Notice, Stopped, noticing
+from salesintel_dagster.defs.export_history import RANGE_END, RANGE_START
+from salesintel_dagster.defs.lost_runs import BY_TAG
 from salesintel_dagster.defs.partitions import daily
 from salesintel_dagster.defs.smartgo_export import JOB, STEP
-from salesintel_dagster.domain.errors import SettingInvalid
+from salesintel_dagster.flows.export.run import SMARTGO_SALES
 
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+@dataclass(frozen=True, slots=True)
+class FailedCheck:
+    """A check that a day did not pass; `verdict` says what was expected and what was found."""
+
+    day: str | None
+    severity: str
+    blocking: bool
+    verdict: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,47 +35,86 @@ class RunOutcome:
     """One run over some days: whether it succeeded, what failed, and the checks that did not pass."""
 
     run_id: str
+    days: int
     success: bool
     failure: str | None
-    failed_checks: tuple[str, ...]
-    blocked: bool
+    failed_checks: tuple[FailedCheck, ...]
+    wrote: bool
+    """At least one day was committed."""
 
 
-class _Lines(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        click.echo(record.getMessage(), err=True)
+class _StopWhenAsked(logging.Handler):
+    """Stops the export at its next log line, where a signal came and Dagster's own handler was lost."""
+
+    def __init__(self, notice: Notice) -> None:
+        super().__init__()
+        self._notice = notice
+
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - logging's signature
+        if self._notice.number() is not None:
+            raise dg.DagsterExecutionInterruptedError
 
 
 def run_days(
-    opened: Session, days: Sequence[date], *, allow_empty: bool = False, refetch_images: bool = False
-) -> RunOutcome:
-    """Export the days in one run of the job, telling each step on standard error.
+    opened: Session,
+    days: Sequence[date],
+    *,
+    allow_empty: bool = False,
+    refetch_images: bool = False,
+    verbose: bool = False,
+) -> list[RunOutcome]:
+    """Export the days, which have no gap, in runs of at most `backfill_days_per_run`; return each run's outcome.
 
-    Raises SettingInvalid for a day that is no partition (it has not ended, or lies before the first day).
+    A run that commits no day is the last one: what hindered it hinders the next ones, too. Raises BadParameter for a
+    day that is no partition (it has not ended, or lies before the first day) and Stopped after Ctrl-C or SIGTERM.
     """
     from salesintel_dagster.definitions import build  # noqa: PLC0415 - reads the environment that we have just set
 
     _check_days(opened, days)
     prepare_instance()
-    tell = logging.getLogger("salesintel.export")
-    tell.setLevel(logging.INFO)
-    handler = _Lines()
-    tell.addHandler(handler)
-    try:
-        with dg.DagsterInstance.get() as instance:
-            job = build(opened.settings).resolve_job_def(JOB)
+    outcomes: list[RunOutcome] = []
+    config = {"allow_empty": allow_empty, "refetch_images": refetch_images}
+    with exporting(len(days), verbose=verbose), dg.DagsterInstance.get() as instance:
+        job = build(opened.settings).resolve_job_def(JOB)
+        for part in _parts(days, opened.settings.backfill_days_per_run):
+            outcomes.append(_run(job, instance, part, config))
+            if not outcomes[-1].wrote:
+                break
+    return outcomes
+
+
+def _parts(days: Sequence[date], most: int) -> Iterator[Sequence[date]]:
+    for start in range(0, len(days), most):
+        yield days[start : start + most]
+
+
+def _run(
+    job: dg.JobDefinition, instance: dg.DagsterInstance, days: Sequence[date], config: dict[str, bool]
+) -> RunOutcome:
+    logger = logging.getLogger(EXPORT_LOGGER)
+    with noticing() as notice:
+        stop = _StopWhenAsked(notice)
+        logger.addHandler(stop)
+        try:
             result = job.execute_in_process(
                 instance=instance,
                 raise_on_error=False,
-                tags={RANGE_START: days[0].isoformat(), RANGE_END: days[-1].isoformat(), "salesintel/by": "cli"},
+                tags={RANGE_START: days[0].isoformat(), RANGE_END: days[-1].isoformat(), BY_TAG: "cli"},
                 run_config={
-                    "ops": {STEP: {"config": {"allow_empty": allow_empty, "refetch_images": refetch_images}}},
+                    "ops": {STEP: {"config": config}},
                     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
                 },
             )
-    finally:
-        tell.removeHandler(handler)
-    return _outcome(result)
+        finally:
+            logger.removeHandler(stop)
+            number = notice.number()
+    if number is not None:
+        raise Stopped(
+            "stopped; the days that were committed stay, and the same command again does the rest without paying "
+            "for a picture twice",
+            number,
+        )
+    return _outcome(result, len(days))
 
 
 def _check_days(opened: Session, days: Sequence[date]) -> None:
@@ -71,19 +122,28 @@ def _check_days(opened: Session, days: Sequence[date]) -> None:
     for day in (days[0], days[-1]):
         if not partitions.has_partition_key(day.isoformat()):
             first, last = partitions.get_first_partition_key(), partitions.get_last_partition_key()
-            raise SettingInvalid(f"{day}: no such partition; days from {first} to {last} can be materialised")
+            raise click.BadParameter(f"{day} is no partition; days from {first} to {last} can be exported")
 
 
-def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
+def _outcome(result: dg.ExecuteInProcessResult, days: int) -> RunOutcome:
     failed = [event for event in result.all_events if event.is_step_failure]
     checks = [evaluation for evaluation in result.get_asset_check_evaluations() if not evaluation.passed]
     return RunOutcome(
         result.run_id,
+        days,
         result.success,
-        _reason(failed[0]) if failed else None,
-        tuple(f"{check.partition} {check.severity.value} {check.description}" for check in checks),
-        any(check.blocking for check in checks),
+        _reason(failed[0]) if failed else None if result.success else "the run failed; `salesintel up` shows why",
+        tuple(
+            FailedCheck(check.partition, check.severity.value, bool(check.blocking), check.description or "")
+            for check in checks
+        ),
+        _wrote(result),
     )
+
+
+def _wrote(result: dg.ExecuteInProcessResult) -> bool:
+    events = result.get_asset_materialization_events()
+    return any(event.asset_key == dg.AssetKey(SMARTGO_SALES) for event in events)
 
 
 def _reason(event: dg.DagsterEvent) -> str:

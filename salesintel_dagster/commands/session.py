@@ -97,6 +97,20 @@ def kept_settings() -> dict[str, str]:
 
     Raises SettingInvalid where the file is not one of ours.
     """
+    return {variable: value for variable, value in _kept().items() if variable not in os.environ}
+
+
+def keep_setting(opened: Session, name: str, value: str) -> None:
+    """Keep a setting for every later command and for the UI in this home, and use it from now on."""
+    from salesintel_dagster.settings import Settings, variable_of  # noqa: PLC0415 - pydantic, after --help
+
+    kept = {**_kept(), variable_of(name): value}
+    (home() / KEPT_SETTINGS_FILE).write_text(json.dumps(kept, indent=2) + "\n")
+    os.environ[variable_of(name)] = value
+    opened.settings = Settings.from_environment(os.environ)
+
+
+def _kept() -> dict[str, str]:
     file = home() / KEPT_SETTINGS_FILE
     try:
         kept = json.loads(file.read_text())
@@ -106,17 +120,7 @@ def kept_settings() -> dict[str, str]:
         kept = None
     if not isinstance(kept, dict):
         raise SettingInvalid(f"{file}: expected a JSON object of variables; mend it or remove it")
-    return {variable: str(value) for variable, value in kept.items() if variable not in os.environ}
-
-
-def keep_setting(opened: Session, name: str, value: str) -> None:
-    """Keep a setting for every later command and for the UI in this home, and use it from now on."""
-    from salesintel_dagster.settings import Settings, variable_of  # noqa: PLC0415 - pydantic, after --help
-
-    kept = {**kept_settings(), variable_of(name): value}
-    (home() / KEPT_SETTINGS_FILE).write_text(json.dumps(kept, indent=2) + "\n")
-    os.environ[variable_of(name)] = value
-    opened.settings = Settings.from_environment(os.environ)
+    return {str(variable): str(value) for variable, value in kept.items()}
 
 
 def prepare_instance() -> Path:

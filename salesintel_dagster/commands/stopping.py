@@ -48,8 +48,8 @@ def noticing() -> Iterator[Notice]:
     """Note the signals that come, beside whatever handles them. Off the main thread none can come."""
     reader, writer = socket.socketpair()
     with reader, writer:
-        reader.setblocking(False)
-        writer.setblocking(False)
+        reader.settimeout(0)
+        writer.settimeout(0)
         if threading.current_thread() is not threading.main_thread():
             yield Notice(reader)
             return

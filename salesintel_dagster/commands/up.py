@@ -9,23 +9,26 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from salesintel_dagster.commands.session import home, prepare_instance, session
+from salesintel_dagster.commands.session import Session, home, prepare_instance, session
 from salesintel_dagster.domain.errors import WorldError
-from salesintel_dagster.local.ports import LOOPBACK, free_port
-from salesintel_dagster.local.processes import Child, Supervisor
 
+if TYPE_CHECKING:
+    from salesintel_dagster.local.processes import Child
+
+LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 3000
 START_SECONDS = 90.0
 WATCH_SECONDS = 1.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@click.command()
+@click.command(epilog="Example: salesintel up --port 3100")
 @click.option("--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(1, 65535), help="Port of the UI.")
 def up(port: int) -> None:
     """The Dagster UI and daemon on this machine; Ctrl-C or SIGTERM stops all, state is kept.
@@ -34,25 +37,50 @@ def up(port: int) -> None:
     """
     stop = threading.Event()
     for number in STOP_SIGNALS:
-        signal.signal(number, lambda *_: stop.set())
-    with _only_one(), session() as opened:
-        instance = prepare_instance()
-        chosen = free_port(port)
-        if chosen != port:
-            click.echo(f"Port {port} is taken; the UI is on {chosen} instead (--port chooses).")
-        supervisor = Supervisor(lambda event: click.echo(event, err=True))
-        try:
-            click.echo("Starting the Dagster webserver and daemon ...", err=True)
-            supervisor.start(_children(instance, chosen), START_SECONDS)
-            click.echo(f"Dagster UI: http://{LOOPBACK}:{chosen}   (Ctrl-C stops everything; state stays in {home()})")
-            while not stop.wait(WATCH_SECONDS):
-                failed = supervisor.failed or (opened.world.failed if opened.world is not None else None)
-                if failed is not None:
-                    raise WorldError(failed)
-        finally:
-            click.echo("Stopping ...", err=True)
-            supervisor.stop()
+        signal.signal(number, lambda *_: _stop(stop))
+    with suppress(KeyboardInterrupt), _only_one(), session() as opened:
+        _serve(opened, port, stop)
     click.echo("All stopped.", err=True)
+
+
+def _stop(stop: threading.Event) -> None:
+    """Leave whatever is waited for at the first signal; the ones after it must not disturb the stopping."""
+    if not stop.is_set():
+        stop.set()
+        raise KeyboardInterrupt
+
+
+def _serve(opened: Session, port: int, stop: threading.Event) -> None:
+    from salesintel_dagster.local.ports import free_port  # noqa: PLC0415 - after --help
+    from salesintel_dagster.local.processes import Supervisor  # noqa: PLC0415 - same
+
+    instance = prepare_instance()
+    chosen = free_port(port)
+    if chosen != port:
+        click.echo(f"Port {port} is taken; the UI is on {chosen} instead (--port chooses).")
+    supervisor = Supervisor(lambda event: click.echo(event, err=True))
+    try:
+        click.echo("Starting the Dagster webserver and daemon ...", err=True)
+        _end_lost_runs()
+        supervisor.start(_children(instance, chosen), START_SECONDS)
+        click.echo(f"Dagster UI: http://{LOOPBACK}:{chosen}   (Ctrl-C stops everything; state stays in {home()})")
+        while not stop.wait(WATCH_SECONDS):
+            failed = supervisor.failed or (opened.world.failed if opened.world is not None else None)
+            if failed is not None:
+                raise WorldError(failed)
+    finally:
+        click.echo("Stopping ...", err=True)
+        supervisor.stop()
+
+
+def _end_lost_runs() -> None:
+    import dagster as dg  # noqa: PLC0415 - after --help
+
+    from salesintel_dagster.defs.lost_runs import end_lost_runs  # noqa: PLC0415 - same
+
+    with dg.DagsterInstance.get() as instance:
+        for run_id in end_lost_runs(instance):
+            click.echo(f"Run {run_id} ended with the stack that launched it; it is tried again.", err=True)
 
 
 @contextmanager
@@ -73,10 +101,12 @@ def _only_one() -> Iterator[None]:
 
 
 def _children(instance: Path, port: int) -> list[Child]:
+    from salesintel_dagster.local.processes import Child  # noqa: PLC0415 - after --help
+
     logs = home() / "logs"
-    logs.mkdir(exist_ok=True)
+    logs.mkdir(parents=True, exist_ok=True)
     workspace = _workspace()
-    webserver = ("-m", "dagster_webserver", "-h", LOOPBACK, "-p", str(port), *workspace)
+    webserver = ("-m", "salesintel_dagster.webserver", "--port", str(port), *workspace)
     daemon = ("-m", "dagster._daemon", "run", *workspace)
     environment = {**os.environ, "DAGSTER_HOME": str(instance)}
     return [

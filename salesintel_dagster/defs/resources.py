@@ -47,6 +47,10 @@ def build(settings: Settings) -> dict[str, object]:
             f"Iceberg table pricing_intelligence.smartgo_sales, catalog {settings.catalog.value}, "
             f"warehouse {settings.warehouse_uri}.",
         ),
+        "table_keepers": _resource(
+            lambda: wiring.table_keepers(settings),
+            f"Upkeep of the Iceberg tables of catalog {settings.catalog.value}, warehouse {settings.warehouse_uri}.",
+        ),
         "dynamodb": _resource(
             lambda: wiring.progress_ledger(settings, clients()),
             f"DynamoDB table {settings.progress_table_name}: export progress by day and run.",

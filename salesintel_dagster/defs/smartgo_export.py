@@ -183,7 +183,7 @@ def _events(
             case DayFailed():
                 failed[day] = step
     if failed:
-        raise dg.Failure(_told(failed, len(days)), allow_retries=False) from next(iter(failed.values())).error
+        raise dg.Failure(_told(failed, days), allow_retries=False) from next(iter(failed.values())).error
 
 
 def _thumbnails(backfill: Backfill, step: StageDone) -> tuple[bytes, ...]:
@@ -192,11 +192,11 @@ def _thumbnails(backfill: Backfill, step: StageDone) -> tuple[bytes, ...]:
     return thumbnails(backfill.parts.store, (key for _, key in step.result.samples))
 
 
-def _told(failed: dict[date, DayFailed], days: int) -> str:
+def _told(failed: dict[date, DayFailed], days: Sequence[date]) -> str:
     reasons = "; ".join(f"{day}: {failure.reason}" for day, failure in failed.items())
     rest = " An outage: the days after it were not tried." if any(f.outage for f in failed.values()) else ""
-    again = " ".join(day.isoformat() for day in failed)
-    return f"{len(failed)} of {days} days failed: {reasons}.{rest} Materialise again: {again}"
+    again = " ".join(day.isoformat() for day in days if day in failed or (rest and day > max(failed)))
+    return f"{len(failed)} of {len(days)} days failed: {reasons}.{rest} Materialise again: {again}"
 
 
 def _schedule(settings: Settings) -> dg.ScheduleDefinition:

@@ -28,8 +28,10 @@ No error text carries a secret, a row's content or a URL with its query.
     |   |-- DuplicateKeys            one frame holds a key twice
     |   |-- OutsideScope             a row is of another day, tenant or source than the one being replaced
     |   |-- SchemaDrift              the table's schema or partition spec is not ours
+    |   |-- UpkeepRefused            upkeep met something it cannot judge; it changed nothing
     |   `-- QueryRefused             SQL that is not one SELECT over our tables, or does not run
     |-- ProgressUnavailable          the progress ledger cannot be written (never fails an export)
+    |-- AlertNotSent                 an alert did not arrive, or nobody said that it did; it is sent again
     |-- DeployFailed                 the infrastructure template could not be deployed; names the resource and why
     |-- CheckBlocked                 a blocking asset check failed
     `-- WorldError                   the embedded world cannot start or is not running
@@ -157,12 +159,20 @@ class SchemaDrift(TableError):
     """The table's schema or partition spec is not the one this version writes."""
 
 
+class UpkeepRefused(TableError):
+    """Upkeep met something it cannot judge, and left it as it was; the message says what to look at."""
+
+
 class QueryRefused(TableError):
     """The SQL is not one SELECT over our tables, or does not run."""
 
 
 class ProgressUnavailable(SalesIntelError):
     """The progress ledger cannot be written. An export goes on without it."""
+
+
+class AlertNotSent(SalesIntelError):
+    """An alert did not arrive at its sink, or the sink did not say so in time. It is sent again later."""
 
 
 class DeployFailed(SalesIntelError):

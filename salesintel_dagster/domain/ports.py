@@ -10,24 +10,32 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
 
+from salesintel_dagster.domain.alerts import Alert
 from salesintel_dagster.domain.calendar import DayWindow
 from salesintel_dagster.domain.embedding import EmbeddingSpec, VectorBytes
+from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.progress import Progress
 from salesintel_dagster.domain.sale import RowRules, SourceRow
+from salesintel_dagster.domain.upkeep import StepDone, Survey, UpkeepRules
 
 
 @dataclass(frozen=True, slots=True)
 class SourceDay:
-    """One day's rows, streamed from one snapshot of the source, and the evidence of how they were asked for."""
+    """One day's rows, streamed from one snapshot of the source, and the evidence of how they were asked for.
+
+    `fingerprint` is that of exactly these rows; None where the source cannot tell it, so that the day counts as
+    changed whenever it is looked back at.
+    """
 
     rows: Iterator[list[SourceRow]]
     evidence: Mapping[str, str]
+    fingerprint: SourceFingerprint | None = None
 
 
 class SaleSource(ABC):
@@ -44,6 +52,13 @@ class SaleSource(ABC):
 
         Rows without a sold_at come last, so that they are quarantined and not lost. Raises SourceUnavailable,
         SourceSchemaMismatch, SourceMappingInvalid (a query that the source does not accept).
+        """
+
+    @abstractmethod
+    def fingerprint(self, window: DayWindow) -> SourceFingerprint:
+        """Return the fingerprint of what `read` would give of the window now, without reading the rows.
+
+        Raises what `read` raises.
         """
 
 
@@ -157,6 +172,42 @@ class SalesTable(ABC):
     def read_day(self, scope: DayScope, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
         """Stream some columns of the scope's rows. Raises TableUnavailable."""
 
+    @abstractmethod
+    def day_property(self, scope: DayScope, name: str) -> str | None:
+        """Return property `name` of the newest commit that wrote the scope's day and source.
+
+        None where no such commit is known (any more: old snapshots expire). Raises TableUnavailable.
+        """
+
+
+class TableKeeper(ABC):
+    """Upkeep of one Iceberg table beside its writers. Nothing here changes a row; only `remove` deletes files.
+
+    Each method reads the table's present state, so that it can be called again after any failure or kill. All raise
+    TableUnavailable; those that commit raise CommitConflict, the table being as it was.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The table's name, without its namespace; also the key of the asset that stands for it."""
+
+    @abstractmethod
+    def survey(self, rules: UpkeepRules, now: datetime) -> Survey | None:
+        """Tell how the table stands and what the three steps would do; None where it was never made."""
+
+    @abstractmethod
+    def compact(self, rules: UpkeepRules, now: datetime) -> StepDone:
+        """Write many small files of one place as few, then many manifests of one month as one."""
+
+    @abstractmethod
+    def expire(self, rules: UpkeepRules, now: datetime) -> StepDone:
+        """Forget old snapshots and note the time of this upkeep in the table. Their files stay for `remove`."""
+
+    @abstractmethod
+    def remove(self, rules: UpkeepRules, now: datetime) -> StepDone:
+        """Delete old files that no retained metadata refers to. Raises UpkeepRefused, having deleted nothing."""
+
 
 class ProgressLedger(ABC):
     """Progress per day and run. Losing it never fails an export."""
@@ -172,3 +223,19 @@ class ProgressLedger(ABC):
     @abstractmethod
     def history(self, day: date) -> list[Progress]:
         """Return every run's record of a day, newest first. Raises ProgressUnavailable."""
+
+    @abstractmethod
+    def lose(self, seen: Progress, at: datetime) -> bool:
+        """Make LOST of a RUNNING record that still is as it was `seen`; tell whether it was.
+
+        Also the day's newest record, where it is this run's. A newer run's is never touched, nor one that its run has
+        written to since. Raises ProgressUnavailable.
+        """
+
+
+class AlertSink(ABC):
+    """Where alerts go. Losing it delays an alert and never fails a run."""
+
+    @abstractmethod
+    def send(self, alert: Alert) -> None:
+        """Hand over one alert within seconds; no second try. Raises AlertNotSent."""

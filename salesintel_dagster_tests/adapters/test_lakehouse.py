@@ -81,6 +81,20 @@ class TestEverySalesTable:
         commit = table.replace_day(DAY, rows(), RUN, allow_empty=False)
         assert (commit.snapshot_id, commit.rows_written, commit.rows_replaced) == (None, 0, 0)
 
+    def test_a_days_newest_commit_tells_its_properties(self, table: SalesTable) -> None:
+        """A4: what a look-back compares with is of the same commit as the rows."""
+        assert table.day_property(DAY, "mark") is None
+        other, foreign = day_scope("2026-11-04"), day_scope("2026-11-03", source="carousel")
+        for scope, mark in ((DAY, "1"), (DAY, "2"), (other, "3"), (foreign, "4")):
+            named = {"salesintel.day": scope.day.isoformat(), "salesintel.source": scope.source_system, "mark": mark}
+            table.replace_day(scope, rows(sale_rows(scope, 2)), named, allow_empty=False)
+        found = [table.day_property(scope, "mark") for scope in (DAY, other, foreign, day_scope("2026-11-05"))]
+        assert found == ["2", "3", "4", None]
+        emptied = {"salesintel.day": "2026-11-03", "salesintel.source": "smartgo", "mark": "5"}
+        table.replace_day(DAY, rows(), emptied, allow_empty=True)
+        assert table.day_property(DAY, "mark") == "5"
+        assert table.day_property(DAY, "no such") is None
+
     def test_a_frame_with_a_key_twice_is_refused(self, table: SalesTable) -> None:
         """D6"""
         table.replace_day(DAY, rows(sale_rows(DAY, 2)), RUN, allow_empty=False)

@@ -113,6 +113,35 @@ class TestEveryProgressLedger:
         ledger.record(_progress(day=DAY - timedelta(days=1), run_id="yesterday"))
         assert [run.run_id for run in ledger.history(DAY)] == ["run-1"]
 
+    def test_a21_a_run_that_died_is_lost_and_keeps_its_numbers(self, ledger: ProgressLedger) -> None:
+        seen, at = _progress(sales=10, errors=("one",), error_count=1), STARTED + timedelta(hours=5)
+        ledger.record(seen)
+        assert ledger.lose(seen, at)
+        lost = replace(seen, state=RunState.LOST, updated_at=at, finished_at=at)
+        assert ledger.newest(DAY) == lost
+        assert ledger.history(DAY) == [lost]
+        assert not ledger.lose(seen, at)
+
+    def test_a21_a_newer_run_of_the_day_stands(self, ledger: ProgressLedger) -> None:
+        dead, newer = _progress("dead"), _progress("newer", STARTED + timedelta(minutes=1), updated_at=STARTED)
+        ledger.record(dead)
+        ledger.record(newer)
+        assert ledger.lose(dead, STARTED + timedelta(hours=5))
+        assert ledger.newest(DAY) == newer
+        assert [run.state for run in ledger.history(DAY)] == [RunState.RUNNING, RunState.LOST]
+
+    def test_a21_a_run_that_wrote_since_or_has_ended_is_not_lost(self, ledger: ProgressLedger) -> None:
+        seen = _progress()
+        later = replace(seen, updated_at=STARTED + timedelta(seconds=3), sales=5)
+        ended = replace(later, state=RunState.SUCCEEDED)
+        for record in (later, ended):
+            ledger.record(record)
+            assert not ledger.lose(seen, STARTED + timedelta(hours=5))
+            assert ledger.newest(DAY) == record
+            assert ledger.history(DAY) == [record]
+        assert not ledger.lose(ended, STARTED + timedelta(hours=5))
+        assert not ledger.lose(_progress("never there"), STARTED)
+
     def test_a23_ten_thousand_errors_keep_the_first_fifty_and_the_count(self, ledger: ProgressLedger) -> None:
         errors = tuple(f"sale {n}: GONE: " + "\N{CAT FACE}" * 500 for n in range(10_000))
         ledger.record(_progress(errors=errors, error_count=len(errors), failed={"GONE": 10_000}))
@@ -139,6 +168,25 @@ class TestDynamo:
         DynamoProgressLedger(dynamodb, TABLE).record(_progress(errors=errors, error_count=10_000))
         items = dynamodb.scan(TableName=TABLE)["Items"]
         assert max(len(json.dumps(item, ensure_ascii=False).encode()) for item in items) < 80_000
+
+    def test_a21_a_crash_between_the_two_items_is_made_good_by_the_next_look(self, dynamodb: AwsClient) -> None:
+        ledger, seen = DynamoProgressLedger(dynamodb, TABLE), _progress()
+        ledger.record(seen)
+        calls: list[object] = []
+
+        def crash(**_: object) -> None:
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+
+        dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", crash)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.lose(seen, STARTED + timedelta(hours=5))
+        assert [run.state for run in ledger.history(DAY)] == [RunState.RUNNING]
+        assert ledger.lose(seen, STARTED + timedelta(hours=6))
+        newest = ledger.newest(DAY)
+        assert newest is not None
+        assert [newest.state, *(run.state for run in ledger.history(DAY))] == [RunState.LOST] * 2
 
     def test_an_error_with_half_a_character_costs_no_record(self, dynamodb: AwsClient) -> None:
         ledger = DynamoProgressLedger(dynamodb, TABLE)
@@ -198,4 +246,9 @@ class TestDynamo:
 def _calls(client: AwsClient) -> list[Callable[[], object]]:
     ledger = DynamoProgressLedger(client, TABLE)
     day: date = DAY
-    return [lambda: ledger.record(_progress()), lambda: ledger.newest(day), lambda: ledger.history(day)]
+    return [
+        lambda: ledger.record(_progress()),
+        lambda: ledger.newest(day),
+        lambda: ledger.history(day),
+        lambda: ledger.lose(_progress(), STARTED),
+    ]

@@ -146,7 +146,7 @@ def test_the_port_has_no_way_to_double_rows() -> None:
     """D7"""
     public = {name for name in dir(IcebergSalesTable) if not name.startswith("_")}
     assert public == {name for name in dir(SalesTable) if not name.startswith("_")}
-    assert public == {"replace_day", "day_facts", "read_day"}
+    assert public == {"replace_day", "day_facts", "read_day", "day_property"}
 
 
 def test_upsert_and_partition_overwrite_are_never_called() -> None:

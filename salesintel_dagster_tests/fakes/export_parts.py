@@ -68,8 +68,17 @@ class SpoilingStore(InMemoryObjectStore):
 
     def put(self, key: str, body: bytes | Path, content_type: str) -> None:
         super().put(key, body, content_type)
-        if any(key == f"staging/smartgo/{TITAN_EMBEDDINGS}/{day}.parquet" for day in self.spoilt):
-            self.objects[key] = _with_short_vectors(self.objects[key])
+        for day in self.spoilt:
+            if key == _embeddings_of(day):
+                self.spoil(day)
+
+    def spoil(self, day: date) -> None:
+        """Plant bad vectors into a day that is staged already."""
+        self.objects[_embeddings_of(day)] = _with_short_vectors(self.objects[_embeddings_of(day)])
+
+
+def _embeddings_of(day: date) -> str:
+    return f"staging/smartgo/{TITAN_EMBEDDINGS}/{day}.parquet"
 
 
 def _with_short_vectors(parquet: bytes) -> bytes:

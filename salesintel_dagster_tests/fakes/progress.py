@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 
 from salesintel_dagster.domain.errors import ProgressUnavailable
 from salesintel_dagster.domain.ports import ProgressLedger
-from salesintel_dagster.domain.progress import Progress, bounded_errors
+from salesintel_dagster.domain.progress import Progress, RunState, bounded_errors
 
 
 class InMemoryProgressLedger(ProgressLedger):
@@ -29,6 +29,17 @@ class InMemoryProgressLedger(ProgressLedger):
         newest = self._newest.get(kept.day)
         if newest is None or newest.started_at < kept.started_at or newest.run_id == kept.run_id:
             self._newest[kept.day] = kept
+
+    def lose(self, seen: Progress, at: datetime) -> bool:
+        self._check()
+        kept = self._runs.get(seen.day, {}).get(seen.run_id)
+        if kept is None or (kept.state, kept.updated_at) != (RunState.RUNNING, seen.updated_at):
+            return False
+        lost = replace(kept, state=RunState.LOST, updated_at=at, finished_at=at)
+        self._runs[seen.day][seen.run_id] = lost
+        if self._newest[seen.day].run_id == seen.run_id:
+            self._newest[seen.day] = lost
+        return True
 
     def newest(self, day: date) -> Progress | None:
         self._check()

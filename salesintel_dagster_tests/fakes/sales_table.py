@@ -15,6 +15,7 @@ from salesintel_dagster.domain.calendar import Hemisphere, quarter, season, seas
 from salesintel_dagster.domain.columns import BATCH_ROWS, SALES_SCHEMA, VECTOR
 from salesintel_dagster.domain.day_frame import KEY, DayFrame, repeated_sale_ids
 from salesintel_dagster.domain.errors import EmptyReplacement, TableError
+from salesintel_dagster.domain.fingerprint import DAY_PROPERTY, SOURCE_PROPERTY
 from salesintel_dagster.domain.ports import Commit, DayFacts, DayScope, SalesTable
 
 
@@ -63,6 +64,13 @@ class InMemorySalesTable(SalesTable):
 
     def read_day(self, scope: DayScope, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
         yield from self.rows.filter(self._inside(scope)).select(list(columns)).to_batches(BATCH_ROWS)
+
+    def day_property(self, scope: DayScope, name: str) -> str | None:
+        mine = {DAY_PROPERTY: scope.day.isoformat(), SOURCE_PROPERTY: scope.source_system}
+        for _, properties in reversed(self.commits):
+            if mine.items() <= properties.items():
+                return properties.get(name)
+        return None
 
     def _inside(self, scope: DayScope) -> pa.ChunkedArray:
         tenant = pc.is_in(self.rows["tenant_id"], value_set=pa.array(scope.tenants, pa.string()))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
+from hashlib import sha256
 
 from salesintel_dagster.domain.calendar import DayWindow
 from salesintel_dagster.domain.columns import BATCH_ROWS
 from salesintel_dagster.domain.errors import SourceError
+from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.ports import SaleSource, SourceDay
 from salesintel_dagster.domain.sale import SOURCE_FIELDS, RowRules, SourceRow
 
@@ -18,7 +20,8 @@ RULES = RowRules(frozenset({TENANT}), "EUR")
 
 
 class InMemorySaleSource(SaleSource):
-    """`rows` is the table; a row may have a `recorded_at` beside our fields. `reads` lists the windows asked for.
+    """`rows` is the table; a row may have a `recorded_at` beside our fields. `reads` and `fingerprints`
+    list the windows asked for.
 
     `fail(SourceUnavailable("down"), after_blocks=1)` makes the next reading break after its first block.
     """
@@ -26,6 +29,7 @@ class InMemorySaleSource(SaleSource):
     def __init__(self, rows: Sequence[SourceRow] = (), rules: RowRules = RULES) -> None:
         self.rows = list(rows)
         self.reads: list[DayWindow] = []
+        self.fingerprints: list[DayWindow] = []
         self._rules = rules
         self._failures: list[tuple[int, SourceError]] = []
 
@@ -44,7 +48,21 @@ class InMemorySaleSource(SaleSource):
             raise error
         chosen = sorted((row for row in self.rows if _belongs(row, window)), key=_order)
         rows = [{name: row[name] for name in SOURCE_FIELDS if name in row} for row in chosen]
-        yield SourceDay(_blocks(rows, after, error), {"source": "memory", "rows": str(len(self.rows))})
+        yield SourceDay(
+            _blocks(rows, after, error), {"source": "memory", "rows": str(len(self.rows))}, _fingerprint(rows)
+        )
+
+    def fingerprint(self, window: DayWindow) -> SourceFingerprint:
+        self.fingerprints.append(window)
+        _, error = self._failures.pop(0) if self._failures else (0, None)
+        if error is not None:
+            raise error
+        return _fingerprint(row for row in self.rows if _belongs(row, window))
+
+
+def _fingerprint(rows: Iterable[SourceRow]) -> SourceFingerprint:
+    hashes = [sha256(repr([row.get(name) for name in SOURCE_FIELDS]).encode()).digest()[:16] for row in rows]
+    return SourceFingerprint(len(hashes), f"{sum(int.from_bytes(h) for h in hashes) % 2**128:032x}")
 
 
 def _belongs(row: SourceRow, window: DayWindow) -> bool:

@@ -20,9 +20,15 @@ from salesintel_dagster.domain.calendar import Hemisphere, quarter, season, seas
 from salesintel_dagster.domain.columns import SALES_SCHEMA
 from salesintel_dagster.domain.embedding import EmbeddingSpec
 from salesintel_dagster.domain.errors import StagesMisaligned
+from salesintel_dagster.domain.fingerprint import (
+    DAY_PROPERTY,
+    FINGERPRINT_PROPERTY,
+    SOURCE_PROPERTY,
+    SourceFingerprint,
+)
 from salesintel_dagster.domain.ports import Commit, SalesTable
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, TITAN_EMBEDDINGS, DayRun
-from salesintel_dagster.flows.export.staging import StagedDays
+from salesintel_dagster.flows.export.staging import StagedDays, fingerprint_in
 
 KEY = ("tenant_id", "sale_id")
 NO_PRICE = Decimal("0.00")
@@ -48,12 +54,15 @@ def write_sales(
     `SalesTable.replace_day` raises.
     """
     started = run.clock.monotonic()
-    join = _Join(run, staged, hemisphere, run.clock.now())
+    fingerprint = staged.fingerprint(SALES_RAW, run.scope.day)
+    join = _Join(run, staged, hemisphere, run.clock.now(), fingerprint)
     properties = {
         "salesintel.run-id": run.run_id,
-        "salesintel.day": run.scope.day.isoformat(),
-        "salesintel.source": run.scope.source_system,
+        DAY_PROPERTY: run.scope.day.isoformat(),
+        SOURCE_PROPERTY: run.scope.source_system,
     }
+    if fingerprint is not None:
+        properties[FINGERPRINT_PROPERTY] = fingerprint.text
     commit = table.replace_day(run.scope, join.rows, properties, allow_empty=allow_empty)
     seconds = run.clock.monotonic() - started
     written = SalesWritten(commit, join.count, join.price_sum, join.null_vectors, seconds)
@@ -69,6 +78,7 @@ class _Join:
     staged: StagedDays
     hemisphere: Hemisphere
     ingested_at: datetime
+    fingerprint: SourceFingerprint | None
     count: int = 0
     price_sum: Decimal = NO_PRICE
     null_vectors: int = 0
@@ -83,6 +93,7 @@ class _Join:
             self.staged.batches(TITAN_EMBEDDINGS, day) as embeddings,
         ):
             for sale, image, embedding in zip_longest(sales, images, embeddings):
+                self._check_same_reading(sale)
                 self._check_same_keys(sale, image, PRODUCT_IMAGES)
                 self._check_same_keys(sale, embedding, TITAN_EMBEDDINGS)
                 self._check_same_images(image, embedding)
@@ -91,6 +102,11 @@ class _Join:
                 self.price_sum += pc.sum(joined["sold_price"], min_count=0).as_py()
                 self.null_vectors += joined["embedding_vector"].null_count
                 yield joined
+
+    def _check_same_reading(self, sale: pa.RecordBatch | None) -> None:
+        """The commit says which reading it holds: another run may have put a new one there since we looked."""
+        if sale is not None and fingerprint_in(sale.schema) != self.fingerprint:
+            self._misaligned(SALES_RAW, "another run read the source again meanwhile")
 
     def _check_same_keys(self, sale: pa.RecordBatch | None, other: pa.RecordBatch | None, stage: str) -> None:
         if sale is None and other is None:

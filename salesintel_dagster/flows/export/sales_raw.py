@@ -17,6 +17,7 @@ import pyarrow as pa
 from salesintel_dagster.domain.calendar import DayWindow
 from salesintel_dagster.domain.columns import BATCH_ROWS, RAW_SCHEMA
 from salesintel_dagster.domain.errors import EmptyReplacement
+from salesintel_dagster.domain.fingerprint import FINGERPRINT_PROPERTY, SourceFingerprint
 from salesintel_dagster.domain.outcome import Tally
 from salesintel_dagster.domain.ports import SaleSource, SalesTable
 from salesintel_dagster.domain.sale import Rejection, RowRules, Sale, SourceRow, parse_sale
@@ -65,7 +66,7 @@ def read_sales(  # noqa: PLR0913 - a stage names each port that it touches
     intake = _Intake(run.window, source.rules)
     with source.read(run.window) as day, quarantine.writer(run.window.day) as rejects:
         reading = _Reading(run, intake, rejects, table, allow_empty)
-        file = staged.write(SALES_RAW, run.window.day, RAW_SCHEMA, reading.batches(day.rows))
+        file = staged.write(SALES_RAW, run.window.day, _schema(day.fingerprint), reading.batches(day.rows))
         evidence = dict(day.evidence)
     result = SalesRead(
         rows=file.rows,
@@ -86,6 +87,11 @@ def read_sales(  # noqa: PLR0913 - a stage names each port that it touches
         seconds=f"{result.seconds:.1f}",
     )
     return result
+
+
+def _schema(fingerprint: SourceFingerprint | None) -> pa.Schema:
+    """Return RAW_SCHEMA with the reading's fingerprint: the file's rows and what they were made from are one object."""
+    return RAW_SCHEMA if fingerprint is None else RAW_SCHEMA.with_metadata({FINGERPRINT_PROPERTY: fingerprint.text})
 
 
 @dataclass(slots=True)

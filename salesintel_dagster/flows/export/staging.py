@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from salesintel_dagster.domain.columns import VECTOR
 from salesintel_dagster.domain.errors import ObjectMissing
+from salesintel_dagster.domain.fingerprint import FINGERPRINT_PROPERTY, SourceFingerprint
 from salesintel_dagster.domain.ports import ObjectStore
 
 PARQUET_TYPE = "application/vnd.apache.parquet"
@@ -78,6 +79,11 @@ class StagedDays:
             with pq.ParquetFile(path) as parquet:
                 yield parquet
 
+    def fingerprint(self, stage: str, day: date) -> SourceFingerprint | None:
+        """Return the source's fingerprint in the stage's file of `day`; None where there is no file or none in it."""
+        with self.open(stage, day) as parquet:
+            return None if parquet is None else fingerprint_in(parquet.schema_arrow)
+
     @contextmanager
     def batches(self, stage: str, day: date) -> Iterator[Iterator[pa.RecordBatch]]:
         """Stream the stage's rows of `day`, batch by batch as written. Raises ObjectMissing where there are none."""
@@ -85,6 +91,12 @@ class StagedDays:
             if parquet is None:
                 raise ObjectMissing(f"{stage} of {day} was never staged; materialise {stage} for {day} first")
             yield _row_groups(parquet)
+
+
+def fingerprint_in(schema: pa.Schema) -> SourceFingerprint | None:
+    """Return the fingerprint of the reading that wrote a staged file; None where its schema carries none."""
+    kept = (schema.metadata or {}).get(FINGERPRINT_PROPERTY.encode(), b"")
+    return SourceFingerprint.parse(kept.decode("ascii", "replace"))
 
 
 def _row_groups(parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from PIL import Image
 
-from salesintel_dagster.domain.errors import StoreError
 from salesintel_dagster.domain.ports import ObjectStore
 
 THUMBNAIL_PIXELS = 96
@@ -25,6 +24,6 @@ def _thumbnail(store: ObjectStore, key: str) -> bytes | None:
             image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
             out = io.BytesIO()
             image.convert("RGB").save(out, "JPEG", quality=THUMBNAIL_QUALITY)
-    except (StoreError, OSError):
+    except Exception:  # noqa: BLE001 - Pillow raises many kinds on a damaged file; a picture not shown fails no run
         return None
     return out.getvalue()

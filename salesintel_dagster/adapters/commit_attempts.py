@@ -1,0 +1,69 @@
+"""How an operation on an Iceberg table is tried again, and how a vendor's error becomes one of ours.
+
+A conflict or an outage is tried again from the table's new state until the deadline; anything else is final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar
+
+from salesintel_dagster.domain.clock import Clock
+from salesintel_dagster.domain.errors import CommitConflict, SalesIntelError, TableUnavailable
+from salesintel_dagster.domain.retry import RetryPolicy
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class CommitAttempts:
+    """Tries an operation until it is done, by one policy and one clock."""
+
+    clock: Clock
+    retry: RetryPolicy
+
+    def until_done(self, operation: Callable[[], Result]) -> tuple[int, Result]:
+        """Return the number of tries and the result. Raises what the last try raised, translated."""
+        started = self.clock.monotonic()
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                with translated():
+                    return tries, operation()
+            except (CommitConflict, TableUnavailable) as error:
+                elapsed = self.clock.monotonic() - started
+                wait = self.retry.wait_seconds(tries, elapsed, self.clock.jitter())
+                if wait is None:
+                    _give_up(error, tries, elapsed)
+            self.clock.sleep(wait)
+
+
+def _give_up(error: CommitConflict | TableUnavailable, tries: int, elapsed_seconds: float) -> NoReturn:
+    told = f"{error} (tried {tries} times in {elapsed_seconds:.1f} s)"
+    raise type(error)(told) from error
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Translate pyiceberg's, the catalog's and the storage's errors into ours, once."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - lazy as pyiceberg is
+    from pyiceberg.exceptions import CommitFailedException, RESTError, ValidationException  # noqa: PLC0415 - 1 CPU-s
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - lazy as pyiceberg is
+
+    try:
+        yield
+    except SalesIntelError:
+        raise
+    except (CommitFailedException, ValidationException) as error:
+        raise CommitConflict(f"another writer changed the same day: {_first_line(error)}") from error
+    except (OSError, BotoCoreError, ClientError, RESTError, SQLAlchemyError) as error:
+        raise TableUnavailable(f"catalog or storage is out of reach: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the vendor's reason without the statement and the parameters that SQLAlchemy appends."""
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"

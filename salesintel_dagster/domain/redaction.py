@@ -1,0 +1,97 @@
+"""The one place where a text loses its secrets before it leaves: text in, text out, no I/O.
+
+Two nets: the secrets of this deployment, which the caller passes in and which are removed wherever they stand, and
+the shapes of secrets in general (URLs with a user name or a query, passwords in DSNs, AWS keys, tokens). E-mail
+addresses and international telephone numbers go too: they are personal data. When in doubt a text loses a word too
+much. Removing twice is removing once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+MARK = "[redacted]"
+MIN_KNOWN_CHARACTERS = 4
+"""A shorter known secret is left to the shapes: removing every `a` would leave no text."""
+
+_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{1,20})://(?P<rest>[^\s\"<>]+)", re.IGNORECASE)
+_SECRET_PATH_HOST = re.compile(r"hooks\.slack\.com/|[a-z0-9.-]{1,200}\.webhook\.office\.com/", re.IGNORECASE)
+_NAMED = (
+    r"(?:pass(?:word|wd|phrase)?|pwd|secret(?:[_-]?(?:access[_-]?)?key)?|(?:api|access|private|account)[_-]?key(?:[_-]?id)?"
+    r"|(?:auth|session|access|refresh|id|security)?[_-]?token|authorization|credentials?|signature|cookie)"
+)
+_KEY_VALUE = re.compile(
+    rf"(?P<name>{_NAMED}(?:\\?[\"'])?\s{{0,3}}[=:]\s{{0,3}})"
+    r"(?P<value>\\+[\"'][^\"']*[\"']?|\"(?:\\.|[^\"\\])*\"?|'(?:\\.|''|[^'\\])*'?|(?:bearer|basic)\s+\S+|\[redacted\]|[^\s,;&\"']+)",
+    re.IGNORECASE,
+)
+_SHAPES = (
+    re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL),
+    re.compile(r"(?<=\bbearer )[a-z0-9._~+/-]{4,}=*|(?<=\bbasic )[a-z0-9+/]{8,}=*", re.IGNORECASE),
+    re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA|ABIA|ACCA)[A-Z0-9]{12,}\b"),
+    # An AWS secret key or session token: 40 or more base64 characters with all three kinds, so no hex digest.
+    re.compile(
+        r"(?<![A-Za-z0-9/+])(?=[a-z0-9/+]{0,200}[A-Z])(?=[A-Z0-9/+]{0,200}[a-z])(?=[A-Za-z/+]{0,200}[0-9])"
+        r"(?:[A-Za-z0-9/+]{40}|[A-Za-z0-9/+]{100,})={0,2}(?![A-Za-z0-9/+=])"
+    ),
+    re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)?"),
+    re.compile(r"\b(?:xox[a-z]-|gh[a-z]_|github_pat_|glpat-|sk-)[A-Za-z0-9_-]{8,}"),
+    re.compile(r"[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[a-z]{2,24}\b", re.IGNORECASE),
+    re.compile(r"(?<![\w+])\+[1-9](?:[ ().-]{0,2}[0-9]){7,14}(?![0-9])"),
+)
+
+
+class Redaction:
+    """Removes `known` secrets and whatever looks like one. Safe to share between threads."""
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        forms = {form for secret in known for form in _forms(secret)}
+        longest_first = sorted((form for form in forms if len(form) >= MIN_KNOWN_CHARACTERS), key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def __call__(self, text: str) -> str:
+        """Return the text without secrets."""
+        if self._known is not None:
+            text = self._known.sub(MARK, text)
+        text = _URL.sub(_bare, text)
+        text = _KEY_VALUE.sub(rf"\g<name>{MARK}", text)
+        for shape in _SHAPES:
+            text = shape.sub(MARK, text)
+        return text
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield a known secret as it may stand in a text: itself, quoted, and the secret parts of a URL."""
+    yield from (secret, quote(secret, safe=""), unquote(secret), repr(secret)[1:-1])
+    try:
+        parts = urlsplit(secret)
+        password, path = parts.password, parts.path
+    except ValueError:
+        return
+    if not parts.scheme or not parts.netloc:
+        return
+    yield from (password or "", unquote(password or ""))
+    if parts.scheme in {"http", "https"}:
+        yield from (path, path.rpartition("/")[2], parts.query, *(value for _, value in parse_qsl(parts.query)))
+
+
+def _bare(url: re.Match[str]) -> str:
+    """Keep scheme, host and path: what stands before the last `@` and after the first `?` or `#` goes.
+
+    The last `@` of the whole word, because a password may hold any character unquoted, `?` and `/` too.
+    """
+    before, at, rest = url["rest"].rpartition("@")
+    user = f"{MARK}@" if at and before else at
+    if secret_path := _SECRET_PATH_HOST.match(rest):
+        return f"{url['scheme']}://{user}{secret_path[0]}{MARK}"
+    kept, mark, _ = _split_at_query(rest)
+    return f"{url['scheme']}://{user}{kept}{mark and mark + MARK}"
+
+
+def _split_at_query(rest: str) -> tuple[str, str, str]:
+    found = re.search(r"[?#]", rest)
+    if found is None:
+        return rest, "", ""
+    return rest[: found.start()], found[0], rest[found.end() :]

@@ -1,0 +1,286 @@
+"""What Dagster serves, as one literal: a change of the graph is a change of this file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from salesintel_dagster.definitions import build
+from salesintel_dagster.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ASSETS = {
+    "smartgo_sales_raw": {
+        "deps": [],
+        "group": "smartgo_export",
+        "kinds": ["parquet", "postgres"],
+        "owners": ["team:data-engineering"],
+        "partitions": "daily from 2024-01-01 in UTC",
+        "backfill": "at most 30 days a run",
+        "step": "smartgo_export",
+        "pool": "smartgo_export",
+    },
+    "product_images": {
+        "deps": ["smartgo_sales_raw"],
+        "group": "smartgo_export",
+        "kinds": ["parquet", "s3"],
+        "owners": ["team:data-engineering"],
+        "partitions": "daily from 2024-01-01 in UTC",
+        "backfill": "at most 30 days a run",
+        "step": "smartgo_export",
+        "pool": "smartgo_export",
+    },
+    "titan_embeddings": {
+        "deps": ["product_images"],
+        "group": "smartgo_export",
+        "kinds": ["bedrock", "parquet"],
+        "owners": ["team:data-engineering"],
+        "partitions": "daily from 2024-01-01 in UTC",
+        "backfill": "at most 30 days a run",
+        "step": "smartgo_export",
+        "pool": "smartgo_export",
+    },
+    "smartgo_sales": {
+        "deps": ["product_images", "smartgo_sales_raw", "titan_embeddings"],
+        "group": "smartgo_export",
+        "kinds": ["iceberg", "parquet"],
+        "owners": ["team:data-engineering"],
+        "partitions": "daily from 2024-01-01 in UTC",
+        "backfill": "at most 30 days a run",
+        "step": "smartgo_export",
+        "pool": "smartgo_export",
+    },
+}
+
+CHECKS = """
+product_images     images_are_there                         daily
+smartgo_sales      table_ids_are_unique                     daily
+smartgo_sales      table_matches_source                     daily
+smartgo_sales_raw  no_row_in_quarantine                     daily
+smartgo_sales_raw  required_fields_are_there                daily
+smartgo_sales_raw  sale_ids_are_unique                      daily
+titan_embeddings   different_images_have_different_vectors  daily
+titan_embeddings   null_vector_share                        daily
+titan_embeddings   one_model_only                           daily
+titan_embeddings   vectors_are_1024_dim                     daily  blocking
+"""
+
+JOBS = {
+    "smartgo_daily_export": {
+        "assets": ["product_images", "smartgo_sales", "smartgo_sales_raw", "titan_embeddings"],
+        "checks": 10,
+        "executor": "in_process",
+        "tags": {"dagster/max_runtime": "14400"},
+    },
+}
+
+SCHEDULES = {
+    "smartgo_nightly": {
+        "cron": "0 3 * * *",
+        "timezone": "UTC",
+        "default": "RUNNING",
+        "job": "smartgo_daily_export",
+    },
+}
+
+SENSORS = {
+    "alerts": "RUNNING",
+    "smartgo_late_days": "RUNNING",
+    "smartgo_lost_runs": "RUNNING",
+    "smartgo_missing_days": "RUNNING",
+}
+
+RESOURCES = ["analytics", "bedrock", "dynamodb", "image_host", "io_manager", "lakehouse", "smartgo_db", "table_keepers"]
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return build(Settings())
+
+
+@pytest.fixture(scope="module")
+def repository(definitions: dg.Definitions) -> Any:  # noqa: ANN401 - Dagster does not export the type
+    return definitions.get_repository_def()
+
+
+def asset(definitions: dg.Definitions, spec: dg.AssetSpec) -> dict[str, Any]:
+    made = definitions.resolve_assets_def(spec.key)
+    partitions = made.partitions_def
+    assert isinstance(partitions, dg.TimeWindowPartitionsDefinition)
+    assert partitions.cron_schedule == "0 0 * * *"
+    assert made.backfill_policy is not None
+    return {
+        "deps": sorted(dep.asset_key.to_user_string() for dep in spec.deps),
+        "group": spec.group_name,
+        "kinds": sorted(spec.kinds),
+        "owners": list(spec.owners),
+        "partitions": f"daily from {partitions.get_first_partition_key()} in {partitions.timezone}",
+        "backfill": f"at most {made.backfill_policy.max_partitions_per_run} days a run",
+        "step": made.op.name,
+        "pool": made.op.pool,
+    }
+
+
+def test_the_assets_are_these(definitions: dg.Definitions):
+    specs = definitions.resolve_all_asset_specs()
+    assert {spec.key.to_user_string(): asset(definitions, spec) for spec in specs} == ASSETS
+
+
+def test_the_checks_are_these(definitions: dg.Definitions):
+    graph = definitions.resolve_asset_graph()
+    nodes = sorted((graph.get(key) for key in graph.asset_check_keys), key=lambda node: node.key)
+    lines = [
+        f"{node.key.asset_key.to_user_string():<19}{node.key.name:<41}"
+        f"{'daily' if isinstance(node.partitions_def, dg.TimeWindowPartitionsDefinition) else '-'}"
+        f"{'  blocking' if node.blocking else ''}"
+        for node in nodes
+    ]
+    assert "\n".join(lines) == CHECKS.strip()
+
+
+def test_the_jobs_are_these(definitions: dg.Definitions):
+    jobs = [job for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")]
+    found = {
+        job.name: {
+            "assets": sorted(key.to_user_string() for key in job.asset_layer.executable_asset_keys),
+            "checks": len(job.asset_layer.asset_graph.asset_check_keys),
+            "executor": job.executor_def.name,
+            "tags": dict(job.tags),
+        }
+        for job in jobs
+    }
+    assert found == JOBS
+
+
+def test_the_schedules_and_sensors_are_these(repository: Any):  # noqa: ANN401
+    found = {
+        schedule.name: {
+            "cron": schedule.cron_schedule,
+            "timezone": schedule.execution_timezone,
+            "default": schedule.default_status.value,
+            "job": schedule.job_name,
+        }
+        for schedule in repository.schedule_defs
+    }
+    assert found == SCHEDULES
+    assert {sensor.name: sensor.default_status.value for sensor in repository.sensor_defs} == SENSORS
+
+
+def test_the_resources_are_these_and_each_says_what_it_stands_on(repository: Any):  # noqa: ANN401
+    resources = repository.get_top_level_resources()
+    assert sorted(resources) == RESOURCES
+    ports = {name: resource for name, resource in resources.items() if name != "io_manager"}
+    assert all(resource.description.endswith(".") for resource in ports.values())
+    assert "/tf/dev/smartgo/database/config" in ports["smartgo_db"].description
+    assert "s3://carousel-dev-analytics" in ports["analytics"].description
+    assert "amazon.titan-embed-image-v1, 1024 floats, region us-east-1" in ports["bedrock"].description
+
+
+def test_every_asset_and_check_explains_itself_and_lists_its_columns(definitions: dg.Definitions):
+    for spec in definitions.resolve_all_asset_specs():
+        assert spec.description
+        assert spec.description.endswith(".")
+        columns = spec.metadata["dagster/column_schema"].columns
+        assert {"sale_id", "tenant_id"} <= {column.name for column in columns}
+    graph = definitions.resolve_asset_graph()
+    assert all(graph.get(key).description for key in graph.asset_check_keys)
+
+
+def test_settings_reach_the_graph():
+    settings = Settings.from_environment(
+        {
+            "SALESINTEL_PARTITION_ZONE": "Europe/Vilnius",
+            "SALESINTEL_FIRST_DAY": "2025-06-01",
+            "SALESINTEL_BACKFILL_DAYS_PER_RUN": "7",
+            "SALESINTEL_EMBEDDING_DIMENSION": "256",
+            "SALESINTEL_RUN_MAX_SECONDS": "600",
+            "STAGE": "prod",
+        }
+    )
+    definitions = build(settings)
+    [spec] = [spec for spec in definitions.resolve_all_asset_specs() if spec.key.to_user_string() == "smartgo_sales"]
+    found = asset(definitions, spec)
+    assert (found["partitions"], found["backfill"]) == (
+        "daily from 2025-06-01 in Europe/Vilnius",
+        "at most 7 days a run",
+    )
+    names = {key.name for key in definitions.resolve_asset_graph().asset_check_keys}
+    assert "vectors_are_256_dim" in names
+    assert "vectors_are_1024_dim" not in names
+    assert definitions.resolve_job_def("smartgo_daily_export").tags["dagster/max_runtime"] == "600"
+
+
+def test_no_secret_is_in_anything_that_the_ui_shows():
+    """I5"""
+    settings = Settings.from_environment({"SALESINTEL_CATALOG_URI": "postgresql+psycopg://u:canary-9f3@h/db"})
+    definitions = build(settings)
+    resources = definitions.get_repository_def().get_top_level_resources()
+    texts = [str(resource.description) + repr(resource) for resource in resources.values()]
+    texts += [repr(spec) for spec in definitions.resolve_all_asset_specs()]
+    assert not [text for text in texts if "canary-9f3" in text]
+
+
+WATCHED_LOAD = """
+import sys, warnings
+
+seen = []
+
+
+def watch(event, args):
+    if event.startswith(("socket.connect", "socket.getaddrinfo", "subprocess.", "os.fork", "os.exec")):
+        seen.append((event, str(args)))
+    if event == "open" and isinstance(args[0], str) and not args[0].startswith(tuple(ALLOWED)):
+        seen.append((event, args[0]))
+
+
+ALLOWED = [sys.prefix, sys.base_prefix, ROOT + "/salesintel_dagster", "/usr/share/zoneinfo", "/proc/", "/sys/", "/dev/"]
+warnings.simplefilter("error", ResourceWarning)
+import dagster
+
+warnings.simplefilter("error")
+sys.addaudithook(watch)
+import salesintel_dagster.definitions
+
+salesintel_dagster.definitions.defs.get_repository_def()
+sys.stdout.write(repr(seen))
+"""
+
+
+def test_the_definitions_load_without_network_files_processes_or_a_warning(tmp_path: Path):
+    """I12: loading reads the settings and nothing else, wherever it is done."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(tmp_path),
+        "SALESINTEL_CATALOG_URI": "postgresql+psycopg://u:p@192.0.2.1/db",
+        "AWS_ENDPOINT_URL": "http://192.0.2.1:1",
+    }
+    script = WATCHED_LOAD.replace("ROOT", repr(str(ROOT)))
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout == "[]"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_setting_stops_the_loading_with_its_name(tmp_path: Path):
+    """J7"""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SALESINTEL_IMAGE_RETRIES": "many"}
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import salesintel_dagster.definitions"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert loaded.returncode == 1
+    assert "SettingInvalid: SALESINTEL_IMAGE_RETRIES: Input should be a valid integer" in loaded.stderr

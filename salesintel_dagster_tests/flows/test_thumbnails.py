@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+
+from salesintel_dagster.domain.errors import StoreUnavailable
+from salesintel_dagster.flows.export.thumbnails import THUMBNAIL_PIXELS, thumbnails
+from salesintel_dagster_tests.fakes.images import picture
+from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
+
+GOOD = picture(1, size=(400, 200))
+
+
+def png(mode: str) -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, (400, 200)).save(out, "PNG")
+    return out.getvalue()
+
+
+def shown(data: bytes) -> list[Image.Image]:
+    made = thumbnails(InMemoryObjectStore({"k": data}), ["k"])
+    return [Image.open(io.BytesIO(one), formats=("JPEG",)) for one in made]
+
+
+@pytest.mark.parametrize("data", [GOOD, *(png(mode) for mode in ("RGB", "RGBA", "P", "L", "1", "LA"))])
+def test_a_picture_becomes_a_small_jpeg_of_the_same_shape(data: bytes):
+    [image] = shown(data)
+    assert (image.size, image.mode) == ((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS // 2), "RGB")
+
+
+def test_a_small_picture_is_not_blown_up():
+    [image] = shown(picture(1, size=(16, 12)))
+    assert image.size == (16, 12)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not a picture", GOOD[: len(GOOD) // 2], png("RGB")[:100], png("RGB").replace(b"IDAT", b"\0\0\0\0")],
+    ids=["empty", "text", "half a JPEG", "half a PNG", "a PNG with a broken chunk"],
+)
+def test_a_damaged_picture_is_left_out(data: bytes):
+    assert shown(data) == []
+
+
+def test_a_picture_that_the_store_has_not_or_cannot_give_is_left_out_and_the_others_are_shown():
+    store = InMemoryObjectStore({"a": GOOD, "b": GOOD})
+    store.fail("get", StoreUnavailable("down"), only="a")
+    assert len(thumbnails(store, ["a", "b", "gone"])) == 1
