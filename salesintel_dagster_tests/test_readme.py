@@ -12,6 +12,7 @@ import pytest
 
 from salesintel_dagster.commands.app import ALSO_CALLED, cli
 from salesintel_dagster.flows.export.checks import promises
+from salesintel_dagster.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -115,6 +116,16 @@ def test_the_table_of_checks_is_the_checks_of_the_code():
     assert [(name, stage, "blocks" in fails) for name, stage, fails in rows] == [
         (promise.name, promise.stage, promise.blocking) for promise in promises(1024)
     ]
+
+
+def test_every_sensor_and_schedule_is_told_to_the_operator():
+    from salesintel_dagster.definitions import build  # noqa: PLC0415 - Dagster, for this test alone
+
+    told = "".join(page.read_text() for page in PAGES)
+    served = build(Settings())
+    names = [one.name for one in (*(served.sensors or ()), *(served.schedules or ()))]
+    assert names
+    assert [name for name in names if f"`{name}`" not in told] == []
 
 
 def _committed() -> list[Path]:

@@ -58,7 +58,7 @@ def translated() -> Iterator[None]:
     except SalesIntelError:
         raise
     except (CommitFailedException, ValidationException) as error:
-        raise CommitConflict(f"another writer changed the same day: {_first_line(error)}") from error
+        raise CommitConflict(f"another writer changed the same rows: {_first_line(error)}") from error
     except (OSError, BotoCoreError, ClientError, RESTError, SQLAlchemyError) as error:
         raise TableUnavailable(f"catalog or storage is out of reach: {_first_line(error)}") from error
 

@@ -1,4 +1,4 @@
-"""The keyed Iceberg table behind the SalesTable port, and the only module that writes Iceberg.
+"""The keyed Iceberg table behind the SalesTable port, and the only module that writes rows to Iceberg.
 
 A day is replaced by one transaction: an overwrite with an exact filter is a compare-and-set that refuses the loser
 of a race, and the loser redoes the whole replacement on the new state. append, upsert and dynamic partition

@@ -105,7 +105,7 @@ def within(table: Table, places: Sequence[Place]) -> BooleanExpression:
 
 
 def manifest_facts(table: Table, manifests: Iterable[ManifestFile]) -> tuple[ManifestFact, ...]:
-    """Return the manifests of data files, of the present way of partitioning."""
+    """Return the manifests that have live data files, of the present way of partitioning."""
     positions = {field.name: position for position, field in enumerate(table.spec().fields)}
 
     def only(manifest: ManifestFile, name: str) -> int | None:
@@ -121,7 +121,9 @@ def manifest_facts(table: Table, manifests: Iterable[ManifestFile]) -> tuple[Man
     return tuple(
         ManifestFact(one.manifest_path, one.manifest_length, only(one, "year"), only(one, "month"))
         for one in manifests
-        if one.content == ManifestContent.DATA and one.partition_spec_id == table.metadata.default_spec_id
+        if one.content == ManifestContent.DATA
+        and one.partition_spec_id == table.metadata.default_spec_id
+        and (one.has_added_files() or one.has_existing_files())
     )
 
 

@@ -42,6 +42,8 @@ LAST_UPKEEP = "salesintel.last-upkeep"
 UPKEEP_RETRY = RetryPolicy(retries=5, base_seconds=0.5, deadline_seconds=300.0)
 MANAGED_BUCKETS = "--table-s3"
 """How the names of S3 Tables' own buckets end; they cannot be listed."""
+MOST_COMMITS = 50
+"""Commits of compaction in one upkeep, up to 5 million rows: a greater backlog goes on tomorrow."""
 NEVER_MADE = "the table was never made"
 NOTHING = StepDone(Step.COMPACT)
 
@@ -79,7 +81,7 @@ class IcebergTableKeeper(TableKeeper):
         from salesintel_dagster.adapters.table_rewrites import compaction, regrouping  # noqa: PLC0415 - pyiceberg
 
         done = [self._commit(lambda table: compaction(table, rules))]
-        while done[-1].items:
+        while done[-1].items and len(done) < MOST_COMMITS:
             done.append(self._commit(lambda table: compaction(table, rules)))
         done.append(self._commit(lambda table: regrouping(table, rules, now)))
         items, sizes = sum(one.items for one in done), sum(one.bytes for one in done)

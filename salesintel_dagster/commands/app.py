@@ -25,6 +25,7 @@ COMMANDS = {
     "history": "Every run that worked on a day.",
     "materialise": "Export one day or a range of days.",
     "sql": "Ask the Iceberg tables in SQL.",
+    "tables": "The Iceberg tables' snapshots, files and sizes, and their upkeep.",
     "quarantine": "Rows that were not taken, why, and trying them again.",
     "deploy": "Deploy the infrastructure template.",
 }

@@ -21,9 +21,9 @@ class DayRange(click.ParamType[list[date]]):
         """Return the days, in order."""
         if isinstance(value, list):
             return value
-        first, _, last = str(value).partition("..")
+        first, dots, last = str(value).partition("..")
         try:
-            begin, end = date.fromisoformat(first), date.fromisoformat(last or first)
+            begin, end = date.fromisoformat(first), date.fromisoformat(last if dots else first)
         except ValueError:
             self.fail(f"{value!r}: expected a day such as 2026-11-20 or a range 2026-11-01..2026-11-20", param, ctx)
         if begin > end:

@@ -93,7 +93,14 @@ def _own_days(opened: Session, sales: Path, photos: Path | None, count: int | No
     click.echo(f"Loaded {sales.name}: {report}", err=True)
     if report.invented:
         click.echo(f"NOTE: {report.invented}")
-    wanted = list(report.days)[-(count or 0) :]
+    today = datetime.now(UTC).astimezone(opened.settings.zone).date()
+    whole = [day for day in report.days if day < today]
+    if len(whole) < len(report.days):
+        later = len(report.days) - len(whole)
+        click.echo(f"NOTE: {later} days that have not ended yet are loaded and wait for their end.")
+    if not whole:
+        raise SettingInvalid(f"{sales.name}: no line lies before today; only days that have ended are exported")
+    wanted = whole[-(count or 0) :]
     keep_setting(opened, "first_day", min(wanted[0].isoformat(), opened.settings.first_day))
     return wanted
 

@@ -10,14 +10,19 @@ from datetime import date
 import click
 import dagster as dg
 
+from salesintel_dagster.commands.left_behind import TAG, command_line
 from salesintel_dagster.commands.live import EXPORT_LOGGER, exporting
+from salesintel_dagster.commands.output import counted, say
 from salesintel_dagster.commands.session import Session, prepare_instance
 from salesintel_dagster.commands.stopping import Notice, Stopped, noticing
 from salesintel_dagster.defs.export_history import RANGE_END, RANGE_START
 from salesintel_dagster.defs.lost_runs import BY_TAG
 from salesintel_dagster.defs.partitions import daily
 from salesintel_dagster.defs.smartgo_export import JOB, STEP
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.flows.export.run import SMARTGO_SALES
+
+QUEUE_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +76,31 @@ def run_days(
     from salesintel_dagster.definitions import build  # noqa: PLC0415 - reads the environment that we have just set
 
     _check_days(opened, days)
-    prepare_instance()
+    folder = prepare_instance()
     outcomes: list[RunOutcome] = []
     config = {"allow_empty": allow_empty, "refetch_images": refetch_images}
-    with exporting(len(days), verbose=verbose), dg.DagsterInstance.get() as instance:
-        job = build(opened.settings).resolve_job_def(JOB)
-        for part in _parts(days, opened.settings.backfill_days_per_run):
-            outcomes.append(_run(job, instance, part, config))
-            if not outcomes[-1].wrote:
-                break
+    with dg.DagsterInstance.get() as instance, command_line(instance, folder) as name:
+        _wait_for_place(instance)
+        with exporting(len(days), verbose=verbose):
+            job = build(opened.settings).resolve_job_def(JOB)
+            for part in _parts(days, opened.settings.backfill_days_per_run):
+                outcomes.append(_run(job, instance, part, config, {BY_TAG: "cli", TAG: name}))
+                if not outcomes[-1].wrote:
+                    break
     return outcomes
+
+
+def _wait_for_place(instance: dg.DagsterInstance) -> None:
+    """Wait here, where a signal ends it: inside the run Dagster would wait for the place deaf to signals."""
+    told = False
+    while True:
+        pool = instance.event_log_storage.get_concurrency_info(STEP)
+        if not pool.slot_count or pool.active_slot_count < pool.slot_count:
+            return
+        if not told:
+            say(f"{counted(pool.active_slot_count, 'export')} running already; this one begins when one of them ends")
+            told = True
+        SYSTEM_CLOCK.sleep(QUEUE_POLL_SECONDS)
 
 
 def _parts(days: Sequence[date], most: int) -> Iterator[Sequence[date]]:
@@ -89,7 +109,11 @@ def _parts(days: Sequence[date], most: int) -> Iterator[Sequence[date]]:
 
 
 def _run(
-    job: dg.JobDefinition, instance: dg.DagsterInstance, days: Sequence[date], config: dict[str, bool]
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    days: Sequence[date],
+    config: dict[str, bool],
+    tags: dict[str, str],
 ) -> RunOutcome:
     logger = logging.getLogger(EXPORT_LOGGER)
     with noticing() as notice:
@@ -99,7 +123,7 @@ def _run(
             result = job.execute_in_process(
                 instance=instance,
                 raise_on_error=False,
-                tags={RANGE_START: days[0].isoformat(), RANGE_END: days[-1].isoformat(), BY_TAG: "cli"},
+                tags={RANGE_START: days[0].isoformat(), RANGE_END: days[-1].isoformat(), **tags},
                 run_config={
                     "ops": {STEP: {"config": config}},
                     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},

@@ -64,7 +64,8 @@ def own_line(values: Mapping[str, str], photos: Photos, occurrences: Counter[str
     recorded_at = instant("recorded_at", values.get("recorded_at", ""), UTC) or sold_at
     return SourceLine(
         load_key=f"own/{occurrences[identity]}/{identity}",
-        sale_id=values.get("sale_id") or None,
+        # Two equal lines are two sales: without an id of their own each gets one that counts them.
+        sale_id=values.get("sale_id") or f"own-{identity[:24]}-{occurrences[identity]}",
         product_id=values["product_id"] or None,
         category=values["category"] or None,
         brand=values.get("brand") or None,

@@ -27,7 +27,7 @@ from salesintel_dagster.local.postgres import Postgres, postgres_in
 from salesintel_dagster.local.processes import Child, Supervisor
 from salesintel_dagster.local.world_content import follow_images, furnish
 from salesintel_dagster.local.world_environment import REGION, SMARTGO_DATABASE, overlaid, overlay, write_aws_files
-from salesintel_dagster.local.world_files import POLL_SECONDS, Memory, WorldFiles
+from salesintel_dagster.local.world_files import JOINERS, POLL_SECONDS, Memory, WorldFiles
 from salesintel_dagster.settings import Settings
 
 START_SECONDS = 60.0
@@ -73,7 +73,8 @@ def open_world(home: Path, *, on_event: Tell, clock: Clock = SYSTEM_CLOCK) -> It
         facts = files.announced()
         if facts is not None:
             on_event(f"Joined the embedded world in {files.home} (run by process {facts['pid']})")
-            yield _joined(files, facts)
+            with files.joined():
+                yield _joined(files, facts)
             return
         if clock.monotonic() >= ends_at:
             raise WorldError(f"{files.home}: another process has been starting this world for {START_SECONDS:.0f} s")
@@ -110,10 +111,23 @@ def _run(files: WorldFiles, on_event: Tell, clock: Clock) -> Iterator[World]:
         files.announce({"pid": str(os.getpid()), "stage": settings.stage, "tenant": settings.tenant})
         on_event(f"Started the embedded world in {files.home} ({clock.monotonic() - began:.1f} s)")
         yield _world(files, memory, postgres, environment, supervisor)
+        _outlast_joiners(files, on_event, clock)
     finally:
         files.withdraw()
         supervisor.stop()
         os.close(inherited)
+
+
+def _outlast_joiners(files: WorldFiles, on_event: Tell, clock: Clock) -> None:
+    """Let no new process join, and wait for those that have; an error or a signal stops the world at once."""
+    files.withdraw()
+    told = False
+    while (lock := files.try_lock(JOINERS)) is None:
+        if not told:
+            on_event("Other commands still use this world; waiting for them to end (Ctrl-C stops it under them)")
+            told = True
+        clock.sleep(POLL_SECONDS)
+    os.close(lock)
 
 
 def _joined(files: WorldFiles, facts: Mapping[str, str]) -> World:

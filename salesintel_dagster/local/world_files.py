@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from salesintel_dagster.domain.errors import WorldError
 
 FOLDERS = ("aws", "aws-client", "dagster", "images", "logs")
 OUTSIDE = Path("/var/tmp")  # noqa: S108 - our folder in it is made by us alone, see `reach`
+JOINERS = "joiners.lock"
 POLL_SECONDS = 0.05
 
 
@@ -100,6 +101,16 @@ class WorldFiles:
             os.close(descriptor)
             return None
         return descriptor
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[None]:
+        """Be known, as long as the block lasts, as a process that uses the world which another one runs."""
+        descriptor = os.open(self.home / JOINERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(descriptor)
 
     def lock_children(self, clock: Clock, deadline_seconds: float) -> int:
         """Take the lock that children inherit, once the last child of a killed world has ended.

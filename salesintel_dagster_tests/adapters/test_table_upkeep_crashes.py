@@ -99,7 +99,8 @@ def test_upkeep_that_dies_at_any_write_commit_or_delete_changes_no_row(tmp_path:
         assert whole(found) == expected
         assert survey(found).data_files == 1
         assert_every_retained_snapshot_can_be_read(found)
-    assert deaths >= {"compact": 12, "expire": 3, "remove": 8}[step]
+    # 8: a compaction alone; manifests that hold nothing but deletions give the regrouping after it no work.
+    assert deaths >= {"compact": 8, "expire": 3, "remove": 8}[step]
 
 
 def test_what_an_export_leaves_behind_when_it_dies_is_listed_and_removed_when_it_is_old(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import signal
@@ -224,28 +225,22 @@ def test_on_a_terminal_a_moving_line_replaces_the_log_lines(home: Path):
 
 def test_ctrl_c_is_a_sentence_and_keeps_the_days_that_are_done(home: Path):
     first_day = date(2026, 1, 1)
-    days = f"{first_day}..{first_day + timedelta(days=50)}"
-    with subprocess.Popen(
-        [*COMMAND, "materialise", days],
-        env={"SALESINTEL_HOME": str(home)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        heard = []
-        for line in process.stderr:
-            heard.append(line)
-            if f"Export complete tenant=carousel-labs partition={first_day}" in line:
-                process.send_signal(signal.SIGINT)
-                break
-        heard += process.stderr.readlines()
-        assert process.wait(TIMEOUT_SECONDS) == 130
-    told = "".join(heard)
-    assert "Traceback" not in told
-    assert heard[-1].startswith("salesintel: stopped; the days that were committed stay")
-    assert told.count("Export complete") < 5
+    (answer,) = _signalled(signal.SIGINT, first_day, home=home)
+    assert answer.code == 130
+    assert "Traceback" not in answer.err
+    assert answer.err.splitlines()[-1].startswith("salesintel: stopped; the days that were committed stay")
+    assert answer.err.count("Export complete") < 5
     assert ask("status", first_day.isoformat(), "--json", home=home).json[0]["state"] == "SUCCEEDED"
+
+
+def test_command_lines_that_were_killed_hold_nobody_up(home: Path):
+    """K3: each leaves a run that looks started, and a place that looks taken in a pool of two."""
+    answers = _signalled(signal.SIGKILL, date(2026, 3, 1), date(2026, 5, 1), home=home)
+    assert [answer.code for answer in answers] == [-signal.SIGKILL] * 2
+    answer = child("materialise", YESTERDAY.isoformat(), "--json", home=home)
+    assert answer.json["success"], answer.err
+    assert "running already" not in answer.err
+    assert ask("status", "2026-03-01", "--json", home=home).json[0]["state"] == "SUCCEEDED"
 
 
 def test_own_sales_and_photos_go_the_same_way(home: Path, tmp_path: Path):
@@ -263,9 +258,46 @@ def test_own_sales_and_photos_go_the_same_way(home: Path, tmp_path: Path):
         "2023-05-03",
     ]
     assert "lamp          2          15.00  EUR" in answer.out
-    again = child("materialise", "2023-05-02", "--json", home=home)
-    assert again.json["success"], "the first day was not kept"
-    assert (again.json["days"][0]["sales"], again.json["runs"][0]["failed_checks"]) == (0, [])
+    kept = json.loads((home / "settings.json").read_text())
+    assert kept == {"SALESINTEL_FIRST_DAY": "2023-05-01"}, "the UI would not show these days"
+
+
+def _signalled(number: signal.Signals, *first_days: date, home: Path) -> list[Answer]:
+    """Start an export of 50 days from each of `first_days` and send the signal when all have done their first."""
+    with contextlib.ExitStack() as stack:
+        started = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [*COMMAND, "materialise", f"{day}..{day + timedelta(days=50)}"],
+                    env={"SALESINTEL_HOME": str(home)},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for day in first_days
+        ]
+        heard = [
+            _until(process, f"Export complete tenant=carousel-labs partition={day}")
+            for process, day in zip(started, first_days, strict=True)
+        ]
+        for process in started:
+            process.send_signal(number)
+        ended = [process.communicate(timeout=TIMEOUT_SECONDS) for process in started]
+        return [
+            Answer(process.returncode, out, begin + err)
+            for process, begin, (out, err) in zip(started, heard, ended, strict=True)
+        ]
+
+
+def _until(process: subprocess.Popen[str], sentence: str) -> str:
+    assert process.stderr is not None
+    heard = ""
+    for line in process.stderr:
+        heard += line
+        if sentence in line:
+            return heard
+    raise AssertionError(f"not heard: {sentence}; but: {heard}")
 
 
 def _on_a_terminal(*arguments: str, home: Path) -> str:

@@ -79,6 +79,7 @@ JOBS = {
         "executor": "in_process",
         "tags": {"dagster/max_runtime": "14400"},
     },
+    "table_upkeep": {"assets": [], "checks": 0, "executor": "in_process", "tags": {"dagster/max_runtime": "14400"}},
 }
 
 SCHEDULES = {
@@ -88,6 +89,7 @@ SCHEDULES = {
         "default": "RUNNING",
         "job": "smartgo_daily_export",
     },
+    "table_upkeep_daily": {"cron": "0 5 * * *", "timezone": "UTC", "default": "RUNNING", "job": "table_upkeep"},
 }
 
 SENSORS = {

@@ -45,6 +45,7 @@ def test_after_nine_days_of_downtime_the_daemon_queues_two_runs_and_asks_once():
         ticks = [
             tick.status.value
             for state in instance.all_instigator_state()
+            if state.instigator_name.startswith("smartgo_")
             for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id)
         ]
         assert len(ticks) == 6

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK
+from salesintel_dagster.local.world import _outlast_joiners
+from salesintel_dagster.local.world_files import WorldFiles
+
+
+def test_k2_the_process_that_runs_the_world_outlasts_those_that_joined_it(tmp_path: Path):
+    files = WorldFiles(tmp_path / "home")
+    files.prepare()
+    told: list[str] = []
+    joiners = ExitStack()
+    joiners.enter_context(files.joined())
+    joiners.enter_context(files.joined())
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            joiners.close()
+
+    _outlast_joiners(files, told.append, replace(SYSTEM_CLOCK, sleep=sleep))
+    assert len(waits) == 3
+    assert len(told) == 1
+    assert "waiting" in told[0]
+
+
+def test_nobody_is_waited_for_where_nobody_joined(tmp_path: Path):
+    files = WorldFiles(tmp_path / "home")
+    files.prepare()
+    told: list[str] = []
+    _outlast_joiners(files, told.append, SYSTEM_CLOCK)
+    assert told == []
