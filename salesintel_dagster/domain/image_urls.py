@@ -19,7 +19,6 @@ from salesintel_dagster.domain.sale import MAX_URL_BYTES
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_HOST_CHARACTERS = 253
-MAX_PORT = 65_535
 HIGHEST_CONTROL_CHARACTER = " "
 DELETE_CHARACTER = "\x7f"
 

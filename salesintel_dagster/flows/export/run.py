@@ -23,7 +23,6 @@ SALES_RAW = "smartgo_sales_raw"
 PRODUCT_IMAGES = "product_images"
 TITAN_EMBEDDINGS = "titan_embeddings"
 SMARTGO_SALES = "smartgo_sales"
-QUARANTINE = "quarantine"
 
 
 @dataclass(slots=True)
