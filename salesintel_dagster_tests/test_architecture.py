@@ -40,7 +40,7 @@ def test_the_layers_hold(copy: Path):
         ("adapters/titan.py", "import dagster"),
         ("adapters/titan.py", "import salesintel_dagster.settings"),
         ("defs/resources.py", "import ministack"),
-        ("wiring.py", "import salesintel_dagster.local.world"),
+        ("wiring/__init__.py", "import salesintel_dagster.local.world"),
     ],
 )
 def test_an_import_against_the_flow_is_refused(copy: Path, module: str, line: str):

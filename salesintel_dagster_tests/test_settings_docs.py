@@ -16,12 +16,12 @@ DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 BEGIN, END = "<!-- the table is made by test_settings_docs.py -->\n", "<!-- end of the table -->\n"
 AGAIN = "docs/settings.md is stale: run `.venv/bin/python -m salesintel_dagster_tests.test_settings_docs`"
 NAMED_RULES = {
-    "_zone": "IANA time zone",
-    "_currency": "ISO 4217 code",
-    "_day": "a day",
-    "_webhook": "https, or http on this machine",
+    "zone": "IANA time zone",
+    "currency": "ISO 4217 code",
+    "day": "a day",
+    "webhook": "https, or http on this machine",
 }
-"""Validators of settings.py in words; one that is missing here fails the test by its name."""
+"""Validators of settings/kinds.py in words; one that is missing here fails the test by its name."""
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 DERIVED = {
     "export_progress_table": "bg-remover-{stage}-smartgo-export-progress",
