@@ -7,16 +7,16 @@ values: then their payload hashes are equal, whatever the order of names, the wh
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from salesintel_dagster.domain.calendar import DayWindow, day_window
+from salesintel_dagster.domain.calendar import DayWindow, Hemisphere, day_window, season
 from salesintel_dagster.domain.embedding import TITAN_DIMENSION, VectorBytes, VectorInvalid, vector_from_floats
+from salesintel_dagster.domain.errors import SaleRefused
+from salesintel_dagster.domain.payload_hash import payload_hash
 from salesintel_dagster.domain.sale import (
     Rejection,
     RowRejected,
@@ -27,7 +27,9 @@ from salesintel_dagster.domain.sale import (
     required_price,
     shown,
 )
-from salesintel_dagster.domain.strict_json import JsonRefused, canonical_json, strict_loads
+from salesintel_dagster.domain.sale_changes import require_storable
+from salesintel_dagster.domain.sale_record import EmbeddingPointer, SaleRecord
+from salesintel_dagster.domain.strict_json import JsonRefused, strict_loads
 
 EVENT_SOURCE = "carousel.products"
 EVENT_TYPE = "carousel.product.sold"
@@ -37,6 +39,7 @@ GENERATED_ID_PREFIX = "EVT-"
 MAX_EVENT_BYTES = 256 * 1024
 """What EventBridge takes in one entry, and the queue's MaximumMessageSize."""
 MAX_DESCRIPTION_BYTES = 32 * 1024
+MAX_KEY_BYTES = 1024
 MAX_DAYS_TO_SELL = 36_500
 MAX_EVENT_VERSION = 1_000_000
 
@@ -55,8 +58,8 @@ _NAMES = {
 """Our fields of a sale and the event's names for them."""
 
 
-class SaleKey(NamedTuple):
-    """The identity of a sale in every store."""
+class SaleIdentity(NamedTuple):
+    """What a sale is known by in every store."""
 
     tenant_id: str
     sale_id: str
@@ -70,34 +73,30 @@ class EventRules:
     default_currency: str
     zone: ZoneInfo
     embedding_model: str
+    hemisphere: Hemisphere = Hemisphere.NORTH
     dimension: int = TITAN_DIMENSION
     max_bytes: int = MAX_EVENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class SaleEvent:
-    """A sale as an event tells it. A greater `version` of the same sale is a correction of it.
+    """A sale as an event tells it: as the export's rules took it, and as the sales table keeps it.
 
-    `payload_hash` is the SHA-256 of the canonical detail, in hex; `sent_at` the envelope's time, where there is one.
+    A greater `record.event_version` of the same sale is a correction of it. `sent_at` is the envelope's time, where
+    there is one.
     """
 
     sale: Sale
-    payload_hash: str
-    version: int
-    listed_price: Decimal | None
-    days_to_sell: int | None
-    vendor_id: str | None
-    description: str | None
+    record: SaleRecord
     image_s3_key: str | None
-    embedding_s3_key: str | None
     vector: VectorBytes | None
     embedding_model: str | None
     sent_at: datetime | None
 
     @property
-    def key(self) -> SaleKey:
-        """The sale's identity."""
-        return SaleKey(self.sale.tenant_id, self.sale.sale_id)
+    def identity(self) -> SaleIdentity:
+        """What the sale is known by."""
+        return SaleIdentity(self.sale.tenant_id, self.sale.sale_id)
 
 
 def parse_event(body: str, rules: EventRules) -> SaleEvent | Rejection:
@@ -106,14 +105,11 @@ def parse_event(body: str, rules: EventRules) -> SaleEvent | Rejection:
         return _event(*_opened(strict_loads(body, rules.max_bytes)), rules)
     except JsonRefused as refused:
         return Rejection(refused.code, "body", shown(body), refused.rule)
+    except SaleRefused as refused:
+        return Rejection("SALE_REFUSED", _NAMES.get(refused.field, refused.field), refused.value, refused.rule)
     except RowRejected as rejected:
         found = rejected.rejection
         return replace(found, field=_NAMES.get(found.field, found.field))
-
-
-def payload_hash(detail: Mapping[str, object]) -> str:
-    """Return the SHA-256 of the detail's canonical JSON, in hex."""
-    return hashlib.sha256(canonical_json(detail).encode()).hexdigest()
 
 
 def _opened(value: object) -> tuple[dict[str, object], str | None, datetime | None]:
@@ -139,18 +135,39 @@ def _event(detail: dict[str, object], event_id: str | None, sent_at: datetime | 
     vector, model = _vector(detail, rules)
     return SaleEvent(
         sale=sale,
-        payload_hash=payload_hash(detail),
-        version=_whole(detail, "eventVersion", 1, MAX_EVENT_VERSION) or 1,
-        listed_price=None if detail.get("listedPrice") is None else required_price(detail, "listedPrice"),
-        days_to_sell=_whole(detail, "daysToSell", 0, MAX_DAYS_TO_SELL),
-        vendor_id=optional_text(detail, "vendorId"),
-        description=optional_text(detail, "description", MAX_DESCRIPTION_BYTES),
-        image_s3_key=optional_text(detail, "imageS3Key", 1024),
-        embedding_s3_key=optional_text(detail, "embeddingS3Key", 1024),
+        record=_record(sale, detail, model, rules),
+        image_s3_key=optional_text(detail, "imageS3Key", MAX_KEY_BYTES),
         vector=vector,
         embedding_model=model,
         sent_at=sent_at,
     )
+
+
+def _record(sale: Sale, detail: dict[str, object], model: str | None, rules: EventRules) -> SaleRecord:
+    s3_key = optional_text(detail, "embeddingS3Key", MAX_KEY_BYTES)
+    record = SaleRecord(
+        tenant=sale.tenant_id,
+        sale_id=sale.sale_id,
+        product_id=sale.product_id,
+        category=sale.category,
+        brand=sale.brand,
+        condition=sale.condition,
+        sold_price=sale.sold_price,
+        currency=sale.currency,
+        sold_at=sale.sold_at,
+        sold_date=sale.sold_date,
+        season=season(sale.sold_date, rules.hemisphere),
+        embedding=EmbeddingPointer(s3_key, model or rules.embedding_model, rules.dimension) if s3_key else None,
+        source_system=SOURCE_SYSTEM,
+        listed_price=None if detail.get("listedPrice") is None else required_price(detail, "listedPrice"),
+        days_to_sell=_whole(detail, "daysToSell", 0, MAX_DAYS_TO_SELL),
+        vendor_id=optional_text(detail, "vendorId"),
+        description=optional_text(detail, "description", MAX_DESCRIPTION_BYTES),
+        payload_hash=payload_hash(detail),
+        event_version=_whole(detail, "eventVersion", 1, MAX_EVENT_VERSION) or 1,
+    )
+    require_storable(record)
+    return record
 
 
 def _sale(detail: dict[str, object], event_id: str | None, rules: EventRules) -> Sale:

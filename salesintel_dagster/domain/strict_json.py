@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Context, Decimal
+from decimal import Decimal
 
 MAX_DEPTH = 32
 MAX_NUMBER_CHARACTERS = 64
 """A double needs at most 24; a price of 18 digits fits, and nobody can make us convert 5,000 digits."""
 MAX_EXPONENT = 308
 
-_EXACT = Context(prec=2 * MAX_NUMBER_CHARACTERS)
 _STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -48,19 +47,6 @@ def strict_loads(text: str, max_bytes: int) -> object:
     if _SURROGATE_ESCAPE.search(text):
         _check_unicode(value)
     return value
-
-
-def canonical_json(value: object) -> str:
-    """Return the one text of a value: names in order, no white space, equal numbers written alike, ASCII only."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(name)}:{canonical_json(value[name])}" for name in sorted(value)) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(canonical_json, value)) + "]"
-    if isinstance(value, Decimal):
-        return str(_EXACT.normalize(value)) if value else "0"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return canonical_json(Decimal(value))
-    return json.dumps(value)
 
 
 def _check_size(text: str, max_bytes: int) -> None:
