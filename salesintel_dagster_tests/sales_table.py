@@ -66,13 +66,15 @@ def record(sale_id: str = "S-1", **changes: Any) -> SaleRecord:  # noqa: ANN401 
         "season": season(day, Hemisphere.NORTH),
         "embedding": EmbeddingPointer("embeddings/ab/abcd", "amazon.titan-embed-image-v1", 1024),
         "source_system": "carousel",
-        "listed_price": Decimal("49"),
+        "listed_price": Decimal(49),
         "days_to_sell": 12,
         "vendor_id": "V-7",
         "description": "A dress, worn twice",
         **changes,
     }
-    values.setdefault("payload_hash", payload_hash({"id": sale_id, "price": values["sold_price"], "day": day}))
+    values.setdefault(
+        "payload_hash", payload_hash({"id": sale_id, "price": str(values["sold_price"]), "day": str(day)})
+    )
     return SaleRecord(**values)
 
 
