@@ -35,6 +35,7 @@ No error text carries a secret, a row's content or a URL with its query.
     |   |-- SaleRefused              a value breaks a rule; names field, value and rule, nothing was written
     |   |-- TenantMismatch           the sale is another tenant's than the caller
     |   |-- SaleNotFound             no such sale (any more) in the caller's tenant
+    |   |-- SaleUnreadable           an item in the table is none of ours; names its key
     |   |-- RevisionConflict         somebody changed the sale since it was read; read it again
     |   |-- SalesUnavailable         throttled or out of reach beyond the retries; an answer is whole or this
     |   `-- BatchUnfinished          some of a batch is not written; names the rest
@@ -205,6 +206,10 @@ class TenantMismatch(SalesStoreError):
 
 class SaleNotFound(SalesStoreError):
     """The caller's tenant has no such sale, or it has expired."""
+
+
+class SaleUnreadable(SalesStoreError):
+    """An item in the table is not one that this software has written; the message names its key."""
 
 
 class RevisionConflict(SalesStoreError):
