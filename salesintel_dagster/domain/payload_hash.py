@@ -23,12 +23,14 @@ def payload_hash(payload: Mapping[str, object]) -> str:
 
 def _canonical(value: object) -> str:
     """Return JSON of one form only: keys sorted, no white space, ASCII, a number without trailing zeros."""
+    if isinstance(value, Decimal):  # first: a vector has 1,024 of them
+        return _number(value)
     if isinstance(value, Mapping):
         members = sorted((str(key), _canonical(inner)) for key, inner in value.items())
         return "{" + ",".join(f"{json.dumps(key)}:{inner}" for key, inner in members) + "}"
     if isinstance(value, str | bool | None):
         return json.dumps(value)
-    if isinstance(value, int | Decimal):
+    if isinstance(value, int):
         return _number(Decimal(value))
     if isinstance(value, date):
         return json.dumps(value.isoformat())

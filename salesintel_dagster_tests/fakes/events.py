@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from salesintel_dagster.domain.payload_hash import payload_hash
 from salesintel_dagster.domain.sale_event import EVENT_SOURCE, EVENT_TYPE, EventRules
 
 TENANT = "carousel-labs"
@@ -52,6 +54,11 @@ def envelope(detail: object, event_id: str | None = "7bf73129-1428-4cd3-a780-95d
         "detail": detail,
     } | changed
     return json.dumps({name: value for name, value in event.items() if value is not None})
+
+
+def hash_of(detail: Mapping[str, object]) -> str:
+    """Return the payload hash that an event of this detail has."""
+    return payload_hash(json.loads(json.dumps(detail), parse_float=Decimal))
 
 
 def hostile_bodies() -> dict[str, tuple[str, str]]:
