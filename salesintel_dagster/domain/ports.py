@@ -126,12 +126,21 @@ class DayScope:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherDay:
+    """A sale of a day that the table also holds under another day of the same source."""
+
+    sale_id: str
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
 class DayFacts:
-    """What the table holds of a day: the other side of the source check."""
+    """What the table holds of a day: the other side of the source check. Of the ids, the first ones are told."""
 
     rows: int
     price_sum: Decimal
     duplicate_sale_ids: tuple[str, ...] = ()
+    other_days: tuple[OtherDay, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
