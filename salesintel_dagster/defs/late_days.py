@@ -73,8 +73,8 @@ def _missing(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         job_name=JOB,
         minimum_interval_seconds=TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Every 10 minutes: export the days of the last {MISSING_DAYS}, from the schedule's first night on, that "
-        "were never exported, after downtime or a failed night. A failed day is tried 5 times over 17 hours.",
+        description=f"Every 10 minutes: export the days of the last {MISSING_DAYS}, from the schedule's first night "
+        "on, that were never exported, after downtime or a failed night. A failed day is tried 5 times over 17 hours.",
     )
     def smartgo_missing_days(context: dg.SensorEvaluationContext) -> Asked:
         history = ExportHistory(context.instance)
