@@ -32,6 +32,7 @@ No error text carries a secret, a row's content or a URL with its query.
     |   `-- QueryRefused             SQL that is not one SELECT over our tables, or does not run
     |-- ProgressUnavailable          the progress ledger cannot be written (never fails an export)
     |-- AlertNotSent                 an alert did not arrive, or nobody said that it did; it is sent again
+    |-- AwsRefused                   AWS said no to a question of `salesintel doctor`; carries its code
     |-- DeployFailed                 the infrastructure template could not be deployed; names the resource and why
     |-- CheckBlocked                 a blocking asset check failed
     `-- WorldError                   the embedded world cannot start or is not running
@@ -42,6 +43,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from salesintel_dagster.domain.outcome import EmbeddingStatus, ImageStatus
 
 
@@ -173,6 +176,15 @@ class ProgressUnavailable(SalesIntelError):
 
 class AlertNotSent(SalesIntelError):
     """An alert did not arrive at its sink, or the sink did not say so in time. It is sent again later."""
+
+
+class AwsRefused(SalesIntelError):
+    """AWS said no; `code` is its own word, `told_at` its clock where the answer held one."""
+
+    def __init__(self, sentence: str, code: str, told_at: datetime | None = None) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.told_at = told_at
 
 
 class DeployFailed(SalesIntelError):
