@@ -13,6 +13,7 @@ from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.defs.io_managers import NoValuesIOManager
 from salesintel_dagster.settings import Settings
+from salesintel_dagster.wiring import embedding_cost
 
 
 def build(settings: Settings) -> dict[str, object]:
@@ -54,6 +55,11 @@ def build(settings: Settings) -> dict[str, object]:
         "dynamodb": _resource(
             lambda: wiring.progress_ledger(settings, clients()),
             f"DynamoDB table {settings.progress_table_name}: export progress by day and run.",
+        ),
+        "embedding_spend": _resource(
+            lambda: embedding_cost.spend_ledger(settings, clients()),
+            f"DynamoDB table {settings.progress_table_name}: what all runs of a day spent on embeddings, "
+            f"at most {settings.embedding_budget_day_usd} USD.",
         ),
         "io_manager": NoValuesIOManager(),
     }

@@ -115,6 +115,10 @@ class Embedder(ABC):
         Raises EmbeddingTransient, EmbeddingRefused (this image), EmbedderUnusable (every image).
         """
 
+    @abstractmethod
+    def check(self) -> None:
+        """Ask, at no cost, whether the model may be called. Raises EmbedderUnusable, EmbeddingTransient."""
+
 
 @dataclass(frozen=True, slots=True)
 class DayScope:

@@ -26,6 +26,8 @@ from salesintel_dagster.flows.export.staging import HeldDays
 
 STAGES = (SALES_RAW, PRODUCT_IMAGES, TITAN_EMBEDDINGS, SMARTGO_SALES)
 
+UNRECORDED_SPEND = "the day's spend was not recorded"
+
 StageResult = SalesRead | ImagesFetched | ImagesEmbedded | SalesWritten
 
 
@@ -99,8 +101,11 @@ class DayExport:
         }
 
     def _warnings(self) -> tuple[str, ...]:
-        unavailable = self.run.progress.unavailable
-        return () if unavailable is None else (f"progress not recorded: {unavailable}",)
+        missed = {
+            "progress not recorded": self.run.progress.unavailable,
+            UNRECORDED_SPEND: self.rules.embeddings.budget.unavailable,
+        }
+        return tuple(f"{what}: {why}" for what, why in missed.items() if why is not None)
 
     @property
     def _quarantine(self) -> Quarantine:
