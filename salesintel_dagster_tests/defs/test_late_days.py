@@ -84,7 +84,7 @@ class Night:
 
 @pytest.fixture
 def night() -> Iterator[Night]:
-    with dagster_export(Settings(first_day=DAYS[0].isoformat(), backfill_days_per_run=5)) as export:
+    with dagster_export(Settings(first_day=DAYS[0].isoformat(), backfill_days_per_run=5, source_retries=0)) as export:
         for day in DAYS:
             export.world.sell(day, 2)
         yield Night(export)
