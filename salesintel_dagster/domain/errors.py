@@ -7,6 +7,7 @@ No error text carries a secret, a row's content or a URL with its query.
     |-- SettingInvalid               a setting is unknown, of the wrong type or out of range
     |-- SourceError                  the sales source
     |   |-- SourceUnavailable        refused, dropped, stalled: a later run may succeed
+    |   |   `-- SourceRefused        user, password, token or certificate: trying again at once is in vain
     |   |-- SourceSchemaMismatch     a mapped column is missing or of a type we cannot read
     |   `-- SourceMappingInvalid     table, query or column names break the rules
     |-- ImageFailure                 one image, one reason (status)
@@ -62,6 +63,10 @@ class SourceError(SalesIntelError):
 
 class SourceUnavailable(SourceError):
     """The source refused, dropped or stalled; a later run may succeed."""
+
+
+class SourceRefused(SourceUnavailable):
+    """The source does not let us in, or does not prove who it is; another try would end the same way."""
 
 
 class SourceSchemaMismatch(SourceError):

@@ -15,6 +15,7 @@ from salesintel_dagster.domain.calendar import Hemisphere
 from salesintel_dagster.domain.checks import Promise, Severity, Verdict
 from salesintel_dagster.domain.errors import CheckBlocked
 from salesintel_dagster.domain.ports import Embedder, ImageFetcher, ObjectStore, SaleSource, SalesTable
+from salesintel_dagster.domain.retry import SOURCE_RETRY, RetryPolicy
 from salesintel_dagster.flows.export.checks import ExportChecks
 from salesintel_dagster.flows.export.embeddings import EmbeddingLimits, ImagesEmbedded, embed_images
 from salesintel_dagster.flows.export.images import ImageLimits, ImagesFetched, fetch_images
@@ -62,6 +63,7 @@ class ExportRules:
     null_vector_error_share: float
     allow_empty: bool = False
     refetch_images: bool = False
+    source: RetryPolicy = SOURCE_RETRY
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class DayExport:
             self._quarantine,
             self.parts.table,
             allow_empty=self.rules.allow_empty,
+            retry=self.rules.source,
         )
 
     def _fetch(self, staged: HeldDays) -> ImagesFetched:
