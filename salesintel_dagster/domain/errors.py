@@ -31,6 +31,14 @@ No error text carries a secret, a row's content or a URL with its query.
     |   |-- SchemaDrift              the table's schema or partition spec is not ours
     |   |-- UpkeepRefused            upkeep met something it cannot judge; it changed nothing
     |   `-- QueryRefused             SQL that is not one SELECT over our tables, or does not run
+    |-- SalesStoreError              the sales table in DynamoDB
+    |   |-- SaleRefused              a value breaks a rule; names field, value and rule, nothing was written
+    |   |-- TenantMismatch           the sale is another tenant's than the caller
+    |   |-- SaleNotFound             no such sale (any more) in the caller's tenant
+    |   |-- SaleUnreadable           an item in the table is none of ours; names its key
+    |   |-- RevisionConflict         somebody changed the sale since it was read; read it again
+    |   |-- SalesUnavailable         throttled or out of reach beyond the retries; an answer is whole or this
+    |   `-- BatchUnfinished          some of a batch is not written; names the rest
     |-- ProgressUnavailable          the progress ledger cannot be written (never fails an export)
     |-- AlertNotSent                 an alert did not arrive, or nobody said that it did; it is sent again
     |-- AwsRefused                   AWS said no to a question of `salesintel doctor`; carries its code
@@ -47,6 +55,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from salesintel_dagster.domain.outcome import EmbeddingStatus, ImageStatus
+
+
+_NAMED = 10
+"""Ids named in a sentence; the error's attribute has them all."""
 
 
 class SalesIntelError(Exception):
@@ -173,6 +185,49 @@ class UpkeepRefused(TableError):
 
 class QueryRefused(TableError):
     """The SQL is not one SELECT over our tables, or does not run."""
+
+
+class SalesStoreError(SalesIntelError):
+    """The sales table in DynamoDB refused."""
+
+
+class SaleRefused(SalesStoreError):
+    """A value breaks a rule. Nothing was written."""
+
+    def __init__(self, field: str, value: str, rule: str) -> None:
+        super().__init__(f"{field}: {value}: {rule}")
+        self.field = field
+        self.value = value
+        self.rule = rule
+
+
+class TenantMismatch(SalesStoreError):
+    """The sale is another tenant's than the caller. Nothing was read or written."""
+
+
+class SaleNotFound(SalesStoreError):
+    """The caller's tenant has no such sale, or it has expired."""
+
+
+class SaleUnreadable(SalesStoreError):
+    """An item in the table is not one that this software has written; the message names its key."""
+
+
+class RevisionConflict(SalesStoreError):
+    """Somebody changed the sale since it was read: a lost update was refused."""
+
+
+class SalesUnavailable(SalesStoreError):
+    """The table throttled us or was out of reach beyond the retries. An answer is whole or it is this."""
+
+
+class BatchUnfinished(SalesStoreError):
+    """A batch was written in part; `rest` are the sale ids of which that is not certain. Writing them again is safe."""
+
+    def __init__(self, reason: str, rest: tuple[str, ...]) -> None:
+        named = ", ".join(rest[:_NAMED]) + (f" and {len(rest) - _NAMED} more" if len(rest) > _NAMED else "")
+        super().__init__(f"{len(rest)} sales of the batch are not written ({reason}): {named}")
+        self.rest = rest
 
 
 class ProgressUnavailable(SalesIntelError):
