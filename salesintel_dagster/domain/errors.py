@@ -29,6 +29,7 @@ No error text carries a secret, a row's content or a URL with its query.
     |   |-- DuplicateKeys            one frame holds a key twice
     |   |-- OutsideScope             a row is of another day, tenant or source than the one being replaced
     |   |-- SchemaDrift              the table's schema or partition spec is not ours
+    |   |-- RowsRefused              rows cannot be written because of what they hold
     |   |-- UpkeepRefused            upkeep met something it cannot judge; it changed nothing
     |   `-- QueryRefused             SQL that is not one SELECT over our tables, or does not run
     |-- SalesStoreError              the sales table in DynamoDB
@@ -39,6 +40,8 @@ No error text carries a secret, a row's content or a URL with its query.
     |   |-- RevisionConflict         somebody changed the sale since it was read; read it again
     |   |-- SalesUnavailable         throttled or out of reach beyond the retries; an answer is whole or this
     |   `-- BatchUnfinished          some of a batch is not written; names the rest
+    |-- QueueUnavailable             a queue did not answer, or refused, beyond the retries; its messages come again
+    |-- ReceiptsUnavailable          the receipts table did not answer beyond the retries
     |-- ProgressUnavailable          the progress ledger cannot be written (never fails an export)
     |-- AlertNotSent                 an alert did not arrive, or nobody said that it did; it is sent again
     |-- AwsRefused                   AWS said no to a question of `salesintel doctor`; carries its code
@@ -179,6 +182,10 @@ class SchemaDrift(TableError):
     """The table's schema or partition spec is not the one this version writes."""
 
 
+class RowsRefused(TableError):
+    """The rows cannot be written because of what they hold; other rows could be. Nothing was committed."""
+
+
 class UpkeepRefused(TableError):
     """Upkeep met something it cannot judge, and left it as it was; the message says what to look at."""
 
@@ -228,6 +235,14 @@ class BatchUnfinished(SalesStoreError):
         named = ", ".join(rest[:_NAMED]) + (f" and {len(rest) - _NAMED} more" if len(rest) > _NAMED else "")
         super().__init__(f"{len(rest)} sales of the batch are not written ({reason}): {named}")
         self.rest = rest
+
+
+class QueueUnavailable(SalesIntelError):
+    """A queue did not answer, or refused, beyond the retries. What it holds comes again."""
+
+
+class ReceiptsUnavailable(SalesIntelError):
+    """The receipts table did not answer beyond the retries."""
 
 
 class ProgressUnavailable(SalesIntelError):
