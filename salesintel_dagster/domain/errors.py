@@ -37,6 +37,7 @@ No error text carries a secret, a row's content or a URL with its query.
     |   |-- ProviderTransient        down, slow, or an answer that cannot be read: worth another try
     |   |-- ProviderRefused          final for this request
     |   `-- ProviderUnusable         final for every request: key, payment, permission
+    |-- QueueUnavailable             a queue did not answer, or refused, beyond the retries; its messages come again
     |-- LedgerUnavailable            the enrichment status table does not answer
     |-- AlertNotSent                 an alert did not arrive, or nobody said that it did; it is sent again
     |-- DeployFailed                 the infrastructure template could not be deployed; names the resource and why
@@ -208,6 +209,10 @@ class ProviderRefused(ProviderFailure):
 
 class ProviderUnusable(ProviderFailure):
     """Final for every request: the key, its payment or its permission is wrong. The message names the setting."""
+
+
+class QueueUnavailable(SalesIntelError):
+    """A queue did not answer, or refused, beyond the retries. What it holds comes again."""
 
 
 class LedgerUnavailable(SalesIntelError):

@@ -74,16 +74,21 @@ class ProductStatus:
 
 @dataclass(frozen=True, slots=True)
 class BatchKey:
-    """Which batch: the `number`-th of a job over a tenant's catalog, from 1."""
+    """Which batch: the `number`-th of a plan (a job cut in one size) over a tenant's catalog, from 1."""
 
     tenant: str
     catalog_id: str
-    job_id: str
+    plan: str
     number: int
 
     def __str__(self) -> str:
         """Return it as logs name it."""
-        return f"{self.catalog_id}/{self.job_id}-{self.number:04d}"
+        return f"{self.catalog_id}/{self.batch_id}"
+
+    @property
+    def batch_id(self) -> str:
+        """Its name within the catalog, in the order of the numbers."""
+        return f"{self.plan}-{self.number:05d}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,11 @@ class Job:
     batch_size: int
     refused: int = 0
 
+    @property
+    def plan(self) -> str:
+        """The job cut in its size: two submissions in different sizes at once never share a batch, and one stands."""
+        return plan_of(self.job_id, self.batch_size)
+
 
 def suggested_sizes(products: int) -> tuple[int, int]:
     """Return the smallest and the largest batch that suit a catalog of so many products."""
@@ -72,6 +77,11 @@ def job_id(tenant: str, catalog_id: str, products: Iterable[CatalogProduct]) -> 
     return f"E{digest[:JOB_ID_DIGITS]}"
 
 
+def plan_of(job: str, size: int) -> str:
+    """Return what the batches of a job in one size are named by."""
+    return f"{job}-{size:02d}"
+
+
 def planned(  # noqa: PLR0913 - what a submission is made of, all by name
     *,
     tenant: str,
@@ -88,7 +98,7 @@ def planned(  # noqa: PLR0913 - what a submission is made of, all by name
         raise CatalogInvalid("the catalog has no product that can be looked up")
     named = job_id(tenant, catalog_id, products)
     batches = tuple(
-        _batch(BatchKey(tenant, catalog_id, named, number), group, now)
+        _batch(BatchKey(tenant, catalog_id, plan_of(named, size), number), group, now)
         for number, group in enumerate(split(products, size), start=1)
     )
     return Job(tenant, catalog_id, named, user_id, now, len(products), len(batches), size, refused), batches
@@ -138,7 +148,7 @@ def _batch(key: BatchKey, products: tuple[CatalogProduct, ...], now: datetime) -
 
 def message(key: BatchKey, products: Iterable[CatalogProduct]) -> str:
     """Return the batch as its message, ASCII only: a character is a byte."""
-    head = json.dumps([MESSAGE_VERSION, key.tenant, key.catalog_id, key.job_id, key.number])
+    head = json.dumps([MESSAGE_VERSION, key.tenant, key.catalog_id, key.plan, key.number])
     return f'{{"batch":{head},"products":[{",".join(_product_json(product) for product in products)}]}}'
 
 
@@ -151,9 +161,9 @@ def parse_message(body: str) -> tuple[BatchKey, tuple[CatalogProduct, ...]]:
     if len(body) > MAX_MESSAGE_BYTES:
         raise MessageInvalid(f"{len(body)} characters, at most {MAX_MESSAGE_BYTES}")
     try:
-        version, tenant, catalog_id, job, number = json.loads(body)["batch"]
+        version, tenant, catalog_id, plan, number = json.loads(body)["batch"]
         products = tuple(_product(*fields) for fields in json.loads(body)["products"])
-        key = BatchKey(str(tenant), str(catalog_id), str(job), int(number))
+        key = BatchKey(str(tenant), str(catalog_id), str(plan), int(number))
         made_again = message(key, products)
     except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
         raise MessageInvalid(f"no batch of ours ({type(error).__name__})") from None

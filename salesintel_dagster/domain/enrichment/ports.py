@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -51,19 +52,27 @@ class EnrichmentJobs(ABC):
         """Return a user's jobs, newest first; one that was just made may not be among them yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class OpenJob:
+    """A job with something left to do; `opened_at` tells one opening from another."""
+
+    job: Job
+    opened_at: datetime
+
+
 class UnfinishedJobs(ABC):
     """Which jobs still have something to do. All methods raise LedgerUnavailable."""
 
     @abstractmethod
-    def all(self) -> list[Job]:
-        """Return the jobs that were made and not yet closed, oldest first."""
+    def all(self) -> list[OpenJob]:
+        """Return the jobs that were made, or opened again, and not yet closed."""
 
     @abstractmethod
-    def close(self, job: Job) -> None:
-        """Take a job off the list; closing twice is closing once."""
+    def close(self, opened: OpenJob) -> None:
+        """Take a job off the list, unless somebody has opened it again since."""
 
     @abstractmethod
-    def reopen(self, job: Job) -> None:
+    def reopen(self, job: Job, now: datetime) -> None:
         """Put a job on the list again."""
 
 
@@ -93,6 +102,50 @@ class TokenLevels(ABC):
     @abstractmethod
     def note(self, provider: str, level: TokenLevel) -> None:
         """Keep a level, unless a newer one is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedMessage:
+    """A message as one receive gave it: `handle` is that receive's and dies with its visibility timeout."""
+
+    message_id: str
+    body: str
+    handle: str
+    receive_count: int
+    sent_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """Approximate numbers of messages: waiting, received and not yet deleted, not yet visible for the first time."""
+
+    waiting: int
+    in_flight: int
+    delayed: int
+
+
+class BatchQueue(ABC):
+    """The queue of batches, at least once, in no order; also its dead letters. All methods raise QueueUnavailable."""
+
+    @abstractmethod
+    def send(self, bodies: Sequence[str]) -> tuple[int, ...]:
+        """Hand messages over; return the positions of those that the queue did not take."""
+
+    @abstractmethod
+    def receive(self, most: int, wait_seconds: float) -> list[QueuedMessage]:
+        """Return up to `most` messages, waiting for the first up to `wait_seconds`; none may mean an empty queue."""
+
+    @abstractmethod
+    def extend(self, messages: Collection[QueuedMessage], seconds: int) -> None:
+        """Keep these messages from all workers for `seconds` from now; one that is gone is left out."""
+
+    @abstractmethod
+    def delete(self, messages: Collection[QueuedMessage]) -> tuple[QueuedMessage, ...]:
+        """Delete these messages; return those that the queue refused to delete: they come again."""
+
+    @abstractmethod
+    def depth(self) -> QueueDepth:
+        """Return how much the queue holds."""
 
 
 @dataclass(frozen=True, slots=True)
