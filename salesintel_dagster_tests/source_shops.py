@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from salesintel_dagster.adapters.rest_sales import RestSource
 from salesintel_dagster.adapters.smartgo import SmartGoSource, connection_from_dsn
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.ports import SaleSource
+from salesintel_dagster.domain.rest_source import RestMapping
 from salesintel_dagster.domain.sale import SourceRow
 from salesintel_dagster.domain.source import SourceMapping
+from salesintel_dagster_tests.fakes.sales_api import SalesApi
 from salesintel_dagster_tests.fakes.source import TENANT
 from salesintel_dagster_tests.mariadb import MariaDb
 
@@ -94,6 +99,20 @@ class MySqlShop:
         from salesintel_dagster.adapters.mysql import MySqlSource  # noqa: PLC0415 - an optional extra
 
         return MySqlSource(self.connection, SourceMapping(**{**MAPPED, **mapping}), "EUR")
+
+
+class ApiShop:
+    """The same rows behind an HTTP API, in pages and in the order in which they were put there."""
+
+    def __init__(self, api: SalesApi) -> None:
+        self.api = api
+
+    def fill(self, rows: Sequence[SourceRow]) -> SaleSource:
+        self.api.fill(rows)
+        return self.source()
+
+    def source(self, clock: Clock = SYSTEM_CLOCK, **parameters: Any) -> RestSource:  # noqa: ANN401 - any field
+        return RestSource(self.api.parameters(**parameters), RestMapping(**MAPPED), "EUR", clock)
 
 
 def _naive(value: object) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -15,8 +15,9 @@ from salesintel_dagster.domain.columns import BATCH_ROWS
 from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.ports import SaleSource
 from salesintel_dagster.domain.sale import SOURCE_FIELDS, SourceRow
+from salesintel_dagster_tests.fakes.sales_api import SalesApi, sales_api
 from salesintel_dagster_tests.fakes.source import RULES, InMemorySaleSource, sale_row
-from salesintel_dagster_tests.source_shops import MySqlShop, PostgresShop
+from salesintel_dagster_tests.source_shops import ApiShop, MySqlShop, PostgresShop
 
 DAY = date(2026, 11, 3)
 WINDOW = day_window(DAY, ZoneInfo("UTC"))
@@ -26,12 +27,20 @@ SourceOf = Callable[[Sequence[SourceRow]], SaleSource]
 """Puts these rows, and no others, into the source."""
 
 
-@pytest.fixture(params=["memory", "postgres", "mysql"])
+@pytest.fixture
+def api() -> Iterator[SalesApi]:
+    with sales_api() as running:
+        yield running
+
+
+@pytest.fixture(params=["memory", "postgres", "mysql", "rest"])
 def source_of(request: pytest.FixtureRequest) -> SourceOf:
     if request.param == "postgres":
         return PostgresShop(request.getfixturevalue("postgres").new_database()).fill
     if request.param == "mysql":
         return MySqlShop(request.getfixturevalue("mariadb")).fill
+    if request.param == "rest":
+        return ApiShop(request.getfixturevalue("api")).fill
     return InMemorySaleSource
 
 
