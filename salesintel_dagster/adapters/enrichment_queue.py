@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from salesintel_dagster.adapters.aws import AwsClient, code_of, told
 from salesintel_dagster.domain.enrichment.job import MAX_REQUEST_BYTES
-from salesintel_dagster.domain.enrichment.ports import BatchQueue, QueuedMessage, QueueDepth
+from salesintel_dagster.domain.enrichment.ports import BatchQueue, QueueDepth, QueuedMessage
 from salesintel_dagster.domain.errors import QueueUnavailable
 
 MOST_A_REQUEST = 10
