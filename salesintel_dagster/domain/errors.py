@@ -28,8 +28,19 @@ No error text carries a secret, a row's content or a URL with its query.
     |   |-- DuplicateKeys            one frame holds a key twice
     |   |-- OutsideScope             a row is of another day, tenant or source than the one being replaced
     |   |-- SchemaDrift              the table's schema or partition spec is not ours
+    |   |-- RowsRefused              rows cannot be written because of what they hold
     |   |-- UpkeepRefused            upkeep met something it cannot judge; it changed nothing
     |   `-- QueryRefused             SQL that is not one SELECT over our tables, or does not run
+    |-- SalesStoreError              the sales table in DynamoDB
+    |   |-- SaleRefused              a value breaks a rule; names field, value and rule, nothing was written
+    |   |-- TenantMismatch           the sale is another tenant's than the caller
+    |   |-- SaleNotFound             no such sale (any more) in the caller's tenant
+    |   |-- SaleUnreadable           an item in the table is none of ours; names its key
+    |   |-- RevisionConflict         somebody changed the sale since it was read; read it again
+    |   |-- SalesUnavailable         throttled or out of reach beyond the retries; an answer is whole or this
+    |   `-- BatchUnfinished          some of a batch is not written; names the rest
+    |-- QueueUnavailable             a queue did not answer, or refused, beyond the retries; its messages come again
+    |-- ReceiptsUnavailable          the receipts table did not answer beyond the retries
     |-- ProgressUnavailable          the progress ledger cannot be written (never fails an export)
     |-- CatalogInvalid               a catalog, or an id given with it, breaks the rules; nothing was submitted
     |-- ProviderFailure              the enrichment provider gave no facts (reason, token level where it told)
@@ -53,6 +64,10 @@ if TYPE_CHECKING:
     from salesintel_dagster.domain.enrichment.batch import Reason
     from salesintel_dagster.domain.enrichment.tokens import TokenLevel
     from salesintel_dagster.domain.outcome import EmbeddingStatus, ImageStatus
+
+
+_NAMED = 10
+"""Ids named in a sentence; the error's attribute has them all."""
 
 
 class SalesIntelError(Exception):
@@ -169,12 +184,67 @@ class SchemaDrift(TableError):
     """The table's schema or partition spec is not the one this version writes."""
 
 
+class RowsRefused(TableError):
+    """The rows cannot be written because of what they hold; other rows could be. Nothing was committed."""
+
+
 class UpkeepRefused(TableError):
     """Upkeep met something it cannot judge, and left it as it was; the message says what to look at."""
 
 
 class QueryRefused(TableError):
     """The SQL is not one SELECT over our tables, or does not run."""
+
+
+class SalesStoreError(SalesIntelError):
+    """The sales table in DynamoDB refused."""
+
+
+class SaleRefused(SalesStoreError):
+    """A value breaks a rule. Nothing was written."""
+
+    def __init__(self, field: str, value: str, rule: str) -> None:
+        super().__init__(f"{field}: {value}: {rule}")
+        self.field = field
+        self.value = value
+        self.rule = rule
+
+
+class TenantMismatch(SalesStoreError):
+    """The sale is another tenant's than the caller. Nothing was read or written."""
+
+
+class SaleNotFound(SalesStoreError):
+    """The caller's tenant has no such sale, or it has expired."""
+
+
+class SaleUnreadable(SalesStoreError):
+    """An item in the table is not one that this software has written; the message names its key."""
+
+
+class RevisionConflict(SalesStoreError):
+    """Somebody changed the sale since it was read: a lost update was refused."""
+
+
+class SalesUnavailable(SalesStoreError):
+    """The table throttled us or was out of reach beyond the retries. An answer is whole or it is this."""
+
+
+class BatchUnfinished(SalesStoreError):
+    """A batch was written in part; `rest` are the sale ids of which that is not certain. Writing them again is safe."""
+
+    def __init__(self, reason: str, rest: tuple[str, ...]) -> None:
+        named = ", ".join(rest[:_NAMED]) + (f" and {len(rest) - _NAMED} more" if len(rest) > _NAMED else "")
+        super().__init__(f"{len(rest)} sales of the batch are not written ({reason}): {named}")
+        self.rest = rest
+
+
+class QueueUnavailable(SalesIntelError):
+    """A queue did not answer, or refused, beyond the retries. What it holds comes again."""
+
+
+class ReceiptsUnavailable(SalesIntelError):
+    """The receipts table did not answer beyond the retries."""
 
 
 class ProgressUnavailable(SalesIntelError):
