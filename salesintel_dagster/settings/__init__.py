@@ -17,6 +17,7 @@ from salesintel_dagster.settings.alerts import AlertSettings
 from salesintel_dagster.settings.deployment import DeploymentSettings
 from salesintel_dagster.settings.export import ExportSettings
 from salesintel_dagster.settings.kinds import Catalog, Mode
+from salesintel_dagster.settings.sales import SalesTableSettings
 
 __all__ = ["Catalog", "Mode", "Settings", "variable_of"]
 
@@ -32,7 +33,7 @@ DESIGN_NAMES = {
 """Settings whose variable carries the name that the deployments already use."""
 
 
-class Settings(AlertSettings, ExportSettings, DeploymentSettings):
+class Settings(SalesTableSettings, AlertSettings, ExportSettings, DeploymentSettings):
     """The settings, the last base's fields first. A field's description is its documentation in `docs/settings.md`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
