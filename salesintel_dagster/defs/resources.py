@@ -13,6 +13,7 @@ from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.defs.io_managers import NoValuesIOManager
 from salesintel_dagster.settings import Settings
+from salesintel_dagster.wiring import sales
 
 
 def build(settings: Settings) -> dict[str, object]:
@@ -54,6 +55,10 @@ def build(settings: Settings) -> dict[str, object]:
         "dynamodb": _resource(
             lambda: wiring.progress_ledger(settings, clients()),
             f"DynamoDB table {settings.progress_table_name}: export progress by day and run.",
+        ),
+        "sales_ttl_store": _resource(
+            lambda: sales.ttl_store(settings, clients()),
+            f"DynamoDB table {settings.sales_table_name} as the TTL backfill sees it: all tenants' items.",
         ),
         "io_manager": NoValuesIOManager(),
     }

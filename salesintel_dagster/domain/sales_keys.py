@@ -12,6 +12,8 @@ from datetime import date
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from salesintel_dagster.domain.errors import SaleRefused
+from salesintel_dagster.domain.sale import shown
 from salesintel_dagster.domain.shards import ShardCounts, shard_of
 
 if TYPE_CHECKING:
@@ -40,6 +42,20 @@ class KeyPair:
 
     partition: str
     sort: str
+
+
+def checked(field: str, text: str, pair: KeyPair) -> KeyPair:
+    """Return the key made of `text`. Raises SaleRefused where DynamoDB takes no such key."""
+    try:
+        too_long = (
+            len(pair.partition.encode()) > MAX_PARTITION_KEY_BYTES or len(pair.sort.encode()) > MAX_SORT_KEY_BYTES
+        )
+    except UnicodeEncodeError:
+        raise SaleRefused(field, shown(text), "text is valid Unicode") from None
+    if too_long:
+        rule = f"a key ends at {MAX_PARTITION_KEY_BYTES} bytes, its sort key at {MAX_SORT_KEY_BYTES}"
+        raise SaleRefused(field, shown(text), rule)
+    return pair
 
 
 def escaped(part: str) -> str:

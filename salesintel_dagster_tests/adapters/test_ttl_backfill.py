@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -14,11 +14,13 @@ from salesintel_dagster.adapters.sales.table import DynamoTable
 from salesintel_dagster.adapters.sales.ttl_items import DynamoTtlStore
 from salesintel_dagster.domain.errors import SalesUnavailable, SaleUnreadable
 from salesintel_dagster.domain.retention import ttl_of
+from salesintel_dagster.domain.sales_keys import KeyPair
 from salesintel_dagster.domain.shards import ShardCounts
 from salesintel_dagster.domain.tenancy import CallerContext
-from salesintel_dagster.domain.ttl_backfill import TtlRehearsal, TtlTally
+from salesintel_dagster.domain.ttl_backfill import Checkpoint, SetOutcome, TtlItem, TtlRehearsal, TtlStore, TtlTally
 from salesintel_dagster.flows.ttl_backfill import Pace, backfill_ttl
 from salesintel_dagster_tests.fakes.clocks import SetClock
+from salesintel_dagster_tests.fakes.ttl_store import InMemoryTtlStore
 from salesintel_dagster_tests.sales_table import all_items, calls_seen, make_table, on_call, record, refusal
 from salesintel_dagster_tests.services import Services
 
@@ -75,6 +77,59 @@ def legacy(dynamodb: AwsClient) -> Legacy:
     odd = {"PK": {"S": "TENANT#acme#PRODUCT#p"}, "SK": {"S": "SALE#2026-11-20#text"}, "ttl": {"S": "tomorrow"}}
     made.put(odd)
     return made
+
+
+SALE = KeyPair("TENANT#acme#PRODUCT#P-1", "SALE#2026-11-20#S-1")
+GUARD = KeyPair("TENANT#acme#SALEID#S-1", "UNIQUE")
+ITEMS = (
+    TtlItem(SALE, "2026-11-20", None),
+    TtlItem(GUARD, "2026-11-20", "N"),
+    TtlItem(KeyPair("SHARDS", "CONFIG"), None, None),
+)
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+def store(request: pytest.FixtureRequest) -> TtlStore:
+    if request.param == "memory":
+        return InMemoryTtlStore(*ITEMS)
+    client = request.getfixturevalue("dynamodb")
+    table = make_table(client)
+    for item in ITEMS:
+        made: dict[str, Any] = {"PK": {"S": item.key.partition}, "SK": {"S": item.key.sort}}
+        made |= {"soldDate": {"S": item.sold_date}} if item.sold_date else {}
+        made |= {"ttl": {"N": "7"}} if item.ttl_type else {}
+        client.put_item(TableName=table, Item=made)
+    return DynamoTtlStore(DynamoTable(client, table, SetClock().clock))
+
+
+class TestEveryTtlStore:
+    @pytest.mark.parametrize("most", [1, 2, 3, 10])
+    def test_pages_hold_every_item_once(self, store: TtlStore, most: int) -> None:
+        found: list[TtlItem] = []
+        page = store.page(None, most)
+        while True:
+            assert len(page.items) <= most
+            found += page.items
+            if page.after is None:
+                break
+            page = store.page(page.after, most)
+        assert sorted(found, key=lambda one: one.key.partition) == sorted(ITEMS, key=lambda one: one.key.partition)
+
+    def test_a_ttl_is_set_once_and_never_on_what_is_not_there(self, store: TtlStore) -> None:
+        assert store.set_ttl(ITEMS[0], 5) is SetOutcome.SET
+        assert store.set_ttl(ITEMS[0], 6) is SetOutcome.THERE
+        assert store.set_ttl(ITEMS[1], 6) is SetOutcome.THERE
+        assert store.set_ttl(replace(ITEMS[0], key=replace(SALE, sort="SALE#2026-11-20#S-2")), 5) is SetOutcome.GONE
+        assert len(store.page(None, 10).items) == 3
+
+    def test_a_checkpoint_is_kept_until_the_end(self, store: TtlStore) -> None:
+        assert store.checkpoint() is None
+        at = Checkpoint(SALE, TtlTally(scanned=3, set_=2, unreadable=1, unreadable_keys=("a b",)))
+        store.keep(at)
+        assert store.checkpoint() == at
+        store.keep(None)
+        store.keep(None)
+        assert store.checkpoint() is None
 
 
 def test_g10_a_dry_run_writes_nothing_and_counts_as_the_real_run_does(legacy: Legacy):
