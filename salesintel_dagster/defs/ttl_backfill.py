@@ -27,12 +27,12 @@ SECONDS_BETWEEN_LINES = 5.0
 class TtlBackfillConfig(dg.Config):
     """What one backfill may do, and how fast."""
 
-    dry_run: bool = Field(True, description="Only count what would get a ttl")
+    dry_run: bool = Field(default=True, description="Only count what would get a ttl")
     items_per_second: int = Field(
         ITEMS_PER_SECOND, ge=1, le=MOST_ITEMS_PER_SECOND, description="Items read, and at most written, a second"
     )
     page_items: int = Field(PAGE_ITEMS, ge=1, le=1000, description="Items between two checkpoints")
-    restart: bool = Field(False, description="Begin anew instead of where an unfinished backfill stopped")
+    restart: bool = Field(default=False, description="Begin anew instead of where an unfinished backfill stopped")
 
 
 @dg.op(name=STEP)

@@ -68,6 +68,23 @@ def unescaped(part: str) -> str:
     return unquote(part, errors="strict")
 
 
+def key_text(key: SaleKey) -> str:
+    """Return the key as one text for a command line: `2026-11-20#product#sale`."""
+    return "#".join((key.sold_date.isoformat(), escaped(key.product_id), escaped(key.sale_id)))
+
+
+def read_key_text(text: str) -> SaleKey:
+    """Return the key that `key_text` was given. Raises SaleRefused."""
+    parts = text.split("#")
+    try:
+        day, product, sale = parts[0], unescaped(parts[1]), unescaped(parts[2])
+        if len(parts) == len(("day", "product", "sale")):
+            return SaleKey(date.fromisoformat(day), product, sale)
+    except (IndexError, ValueError):
+        pass
+    raise SaleRefused("after", shown(text), "the key that the page before gave, such as 2026-11-20#product#sale")
+
+
 def sale_key_pair(tenant: str, key: SaleKey) -> KeyPair:
     """Return the sale's own key: `TENANT#t#PRODUCT#p` / `SALE#day#id`."""
     return KeyPair(
