@@ -19,6 +19,7 @@ from salesintel_dagster.settings.embedding_cost import EmbeddingCostSettings
 from salesintel_dagster.settings.enrichment import EnrichmentSettings
 from salesintel_dagster.settings.export import ExportSettings
 from salesintel_dagster.settings.kinds import Catalog, Mode
+from salesintel_dagster.settings.sales import SalesTableSettings
 from salesintel_dagster.settings.source import SourceSettings
 
 __all__ = ["Catalog", "Mode", "Settings", "variable_of"]
@@ -36,6 +37,7 @@ DESIGN_NAMES = {
 
 
 class Settings(
+    SalesTableSettings,
     SourceSettings,
     AlertSettings,
     EnrichmentSettings,
