@@ -28,7 +28,7 @@ from salesintel_dagster.domain.errors import DeployFailed
 
 DEADLINE_SECONDS = 900.0
 
-EXPIRING_TABLES = ("ExportProgressTable", "SalesIntelligenceTable", "IdempotencyTable")
+EXPIRING_TABLES = ("ExportProgressTable", "SalesIntelligenceTable", "IdempotencyTable", "EnrichmentStatusTable")
 """Outputs of the template that name the tables whose items expire."""
 
 _DONE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})

@@ -13,6 +13,8 @@ from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.defs.io_managers import NoValuesIOManager
 from salesintel_dagster.settings import Settings
+from salesintel_dagster.wiring import embedding_cost
+from salesintel_dagster.wiring.sources import sale_source
 
 
 def build(settings: Settings) -> dict[str, object]:
@@ -25,7 +27,7 @@ def build(settings: Settings) -> dict[str, object]:
     where = settings.object_folder or f"s3://{settings.bucket_name}"
     return {
         "smartgo_db": _resource(
-            lambda: wiring.sale_source(settings, clients()),
+            lambda: sale_source(settings, clients()),
             f"SmartGo's sales database, as the SSM parameter {settings.smartgo_parameter} describes it.",
         ),
         "image_host": _resource(
@@ -54,6 +56,11 @@ def build(settings: Settings) -> dict[str, object]:
         "dynamodb": _resource(
             lambda: wiring.progress_ledger(settings, clients()),
             f"DynamoDB table {settings.progress_table_name}: export progress by day and run.",
+        ),
+        "embedding_spend": _resource(
+            lambda: embedding_cost.spend_ledger(settings, clients()),
+            f"DynamoDB table {settings.progress_table_name}: what all runs of a day spent on embeddings, "
+            f"at most {settings.embedding_budget_day_usd} USD.",
         ),
         "io_manager": NoValuesIOManager(),
     }

@@ -33,6 +33,7 @@ from salesintel_dagster.domain.errors import (
 )
 from salesintel_dagster.domain.source import ConnectionParameters
 from salesintel_dagster.settings import Catalog, variable_of
+from salesintel_dagster.wiring.sources import sale_source
 
 PROBE_OBJECT = "staging/doctor/probe"
 """Under the prefix that the bucket empties by itself: the export may delete nothing there, and neither may we."""
@@ -97,7 +98,7 @@ def _is_local(host: str) -> bool:
 def source_database(patient: Patient) -> Finding:
     """Connect as the export does, look for the mapped columns and count the newest day that has ended."""
     settings = patient.settings
-    source = wiring.sale_source(settings, patient.clients)
+    source = sale_source(settings, patient.clients)
     yesterday = patient.clock.now().astimezone(settings.zone).date() - timedelta(days=1)
     try:
         rows = source.fingerprint(day_window(yesterday, settings.zone)).rows

@@ -58,7 +58,13 @@ class TestTemplate:
             for name, resource in parsed["Resources"].items()
             if resource.get("DeletionPolicy") == resource.get("UpdateReplacePolicy") == "Retain"
         }
-        assert kept == {"AnalyticsBucket", "ExportProgressTable", "SalesIntelligenceTable", "IdempotencyTable"}
+        assert kept == {
+            "AnalyticsBucket",
+            "ExportProgressTable",
+            "SalesIntelligenceTable",
+            "IdempotencyTable",
+            "EnrichmentStatusTable",
+        }
 
     @pytest.mark.parametrize("name", EXPIRING_TABLES)
     def test_every_table_is_encrypted_recoverable_and_paid_by_request(self, parsed: dict[str, Any], name: str) -> None:

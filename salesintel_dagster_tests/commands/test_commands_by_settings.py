@@ -76,7 +76,8 @@ def test_a_deployment_is_told_first_and_done_when_it_is_meant(stage: Aws):
     assert [(one["action"], one["resource"]) for one in other["plan"]["changes"]] == [("modify", "ExportPolicy")]
 
 
-def test_status_exits_with_1_where_a_day_failed_and_where_the_day_asked_for_is_missing(stage: Aws):
+def test_status_exits_with_1_where_a_day_failed_is_missing_or_has_a_silent_run(stage: Aws):
+    """A21: a run that was killed says RUNNING until it is LOST."""
     stage.call("deploy", "--apply")
     nothing = stage.call("status")
     assert (nothing.code, nothing.out.count("not exported")) == (0, 7)
@@ -97,8 +98,16 @@ def test_status_exits_with_1_where_a_day_failed_and_where_the_day_asked_for_is_m
     week = stage.call("status", "--json")
     assert (week.code, [day["state"] for day in week.json]) == (1, [None] * 6 + ["FAILED"])
 
+    now = datetime.now(UTC)
+    for silent, code in ((1, 0), (3, 1)):
+        at = now - timedelta(minutes=silent)
+        running = replace(_record(YESTERDAY, RunState.RUNNING, "run-3"), started_at=now, updated_at=at)
+        stage.record(running)
+        killed = stage.call("status", YESTERDAY.isoformat(), "--json")
+        assert (killed.code, killed.json[0]["silent"]) == (code, bool(code))
+
     runs = stage.call("history", f"{YESTERDAY - timedelta(days=3)}..{YESTERDAY}", "--json")
-    assert (runs.code, [run["run_id"] for run in runs.json]) == (0, ["run-2", "run-1"])
+    assert (runs.code, [run["run_id"] for run in runs.json]) == (0, ["run-3", "run-2", "run-1"])
     assert stage.call("history", "2026-01-01").out == "No run has worked on these days.\n"
 
 
