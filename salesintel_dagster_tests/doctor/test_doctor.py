@@ -122,16 +122,23 @@ def test_a_mapped_column_that_is_not_there(broken: Ward):
 
 
 @pytest.mark.parametrize(
-    "sslmode,told",
+    "changes,told",
     [
-        ("verify-full", "ok: verify-full"),
-        ("require", "warn: require: encrypted, but any server"),
-        ("prefer", "fail: prefer: password and sales may cross the network readable"),
+        ({"sslmode": "verify-full"}, "ok: verify-full"),
+        ({"sslmode": "require"}, "fail: SSM parameter {name}: sslmode: expected verify-full"),
+        (
+            {"sslmode": "require", "allow_unverified_tls": True},
+            "warn: require, as allow_unverified_tls lets it",
+        ),
+        (
+            {"sslmode": "prefer", "allow_unverified_tls": True},
+            "may cross the network readable -> set sslmode",
+        ),
     ],
 )
-def test_tls_that_does_not_keep_the_password(broken: Ward, sslmode: str, told: str):
-    broken.store_parameter(host="db.invalid", sslmode=sslmode)
-    assert told in broken.doctor("source TLS").says("source TLS")
+def test_tls_that_does_not_keep_the_password(broken: Ward, changes: dict[str, object], told: str):
+    broken.store_parameter(host="db.invalid", **changes)
+    assert told.format(name=broken.name) in broken.doctor("source TLS").says("source TLS")
 
 
 def test_a_bucket_of_another_region(ward: Ward):
