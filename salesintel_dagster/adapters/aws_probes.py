@@ -102,19 +102,6 @@ def topic_exists(sns: AwsClient, arn: str) -> bool | None:
     return True
 
 
-def check_model(bedrock: AwsClient, model_id: str) -> None:
-    """Require that the model is there and may be invoked, by an empty request: refused as malformed, never paid for.
-
-    Raises AwsRefused.
-    """
-    with translated(f"model {model_id} in {bedrock.meta.region_name}"):
-        try:
-            bedrock.invoke_model(modelId=model_id, body=b"{}", contentType="application/json")
-        except ClientError as error:
-            if code_of(error) != "ValidationException" or "model identifier" in str(error):
-                raise
-
-
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Turn what boto3 raises into AwsRefused, with AWS's code and nothing of what was sent."""
