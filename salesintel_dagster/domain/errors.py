@@ -42,14 +42,7 @@ No error text carries a secret, a row's content or a URL with its query.
     |-- QueueUnavailable             a queue did not answer, or refused, beyond the retries; its messages come again
     |-- ReceiptsUnavailable          the receipts table did not answer beyond the retries
     |-- ProgressUnavailable          the progress ledger cannot be written (never fails an export)
-    |-- CatalogInvalid               a catalog, or an id given with it, breaks the rules; nothing was submitted
-    |-- ProviderFailure              the enrichment provider gave no facts (reason, token level where it told)
-    |   |-- ProviderThrottled        no tokens: ask again when the bucket has refilled
-    |   |-- ProviderTransient        down, slow, or an answer that cannot be read: worth another try
-    |   |-- ProviderRefused          final for this request
-    |   `-- ProviderUnusable         final for every request: key, payment, permission
-    |-- QueueUnavailable             a queue did not answer, or refused, beyond the retries; its messages come again
-    |-- LedgerUnavailable            the enrichment status table does not answer
+    |-- (enrichment)                 drawn in domain/enrichment/errors.py
     |-- AlertNotSent                 an alert did not arrive, or nobody said that it did; it is sent again
     |-- DeployFailed                 the infrastructure template could not be deployed; names the resource and why
     |-- CheckBlocked                 a blocking asset check failed
@@ -61,8 +54,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from salesintel_dagster.domain.enrichment.batch import Reason
-    from salesintel_dagster.domain.enrichment.tokens import TokenLevel
     from salesintel_dagster.domain.outcome import EmbeddingStatus, ImageStatus
 
 
@@ -249,44 +240,6 @@ class ReceiptsUnavailable(SalesIntelError):
 
 class ProgressUnavailable(SalesIntelError):
     """The progress ledger cannot be written. An export goes on without it."""
-
-
-class CatalogInvalid(SalesIntelError):
-    """A catalog, or an id given with it, breaks the rules; nothing was submitted."""
-
-
-class ProviderFailure(SalesIntelError):
-    """A request to the enrichment provider gave no facts; `tokens` is what the answer said of them, if anything."""
-
-    def __init__(self, reason: Reason, detail: str, tokens: TokenLevel | None = None) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-        self.tokens = tokens
-
-
-class ProviderThrottled(ProviderFailure):
-    """There are not enough tokens; nothing was paid."""
-
-
-class ProviderTransient(ProviderFailure):
-    """Worth another try."""
-
-
-class ProviderRefused(ProviderFailure):
-    """Final for this request."""
-
-
-class ProviderUnusable(ProviderFailure):
-    """Final for every request: the key, its payment or its permission is wrong. The message names the setting."""
-
-
-class QueueUnavailable(SalesIntelError):
-    """A queue did not answer, or refused, beyond the retries. What it holds comes again."""
-
-
-class LedgerUnavailable(SalesIntelError):
-    """The enrichment status table does not answer, or answers with what is not ours."""
 
 
 class AlertNotSent(SalesIntelError):
