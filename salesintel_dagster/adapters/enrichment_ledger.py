@@ -16,7 +16,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from salesintel_dagster.adapters import enrichment_items as items
 from salesintel_dagster.adapters.aws import AwsClient, code_of, told
 from salesintel_dagster.domain.enrichment.batch import Batch, BatchKey
-from salesintel_dagster.domain.enrichment.errors import LedgerUnavailable
 from salesintel_dagster.domain.enrichment.job import Job
 from salesintel_dagster.domain.enrichment.ports import (
     EnrichmentBatches,
@@ -26,6 +25,7 @@ from salesintel_dagster.domain.enrichment.ports import (
     UnfinishedJobs,
 )
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
+from salesintel_dagster.domain.errors import LedgerUnavailable
 
 _NEW = "attribute_not_exists(batch_id)"
 

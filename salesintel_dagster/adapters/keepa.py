@@ -20,18 +20,18 @@ import orjson
 from salesintel_dagster.adapters.pinned_sockets import BoundedReader, PinnedSockets, TooManyBytes
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.enrichment.batch import Reason
-from salesintel_dagster.domain.enrichment.errors import (
-    ProviderRefused,
-    ProviderThrottled,
-    ProviderTransient,
-    ProviderUnusable,
-)
 from salesintel_dagster.domain.enrichment.facts import Answer, LookUp
 from salesintel_dagster.domain.enrichment.keepa import MAX_PER_REQUEST, facts_of, products_of, token_level
 from salesintel_dagster.domain.enrichment.ports import EnrichmentProvider
 from salesintel_dagster.domain.enrichment.product import LookUpKind
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
-from salesintel_dagster.domain.errors import ImageRefused
+from salesintel_dagster.domain.errors import (
+    ImageRefused,
+    ProviderRefused,
+    ProviderThrottled,
+    ProviderTransient,
+    ProviderUnusable,
+)
 from salesintel_dagster.domain.image_urls import DEFAULT_PORTS, ImageUrl
 from salesintel_dagster.domain.redaction import Redaction
 

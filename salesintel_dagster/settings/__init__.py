@@ -15,9 +15,12 @@ from pydantic import ConfigDict, ValidationError
 from salesintel_dagster.domain.errors import SettingInvalid
 from salesintel_dagster.settings.alerts import AlertSettings
 from salesintel_dagster.settings.deployment import DeploymentSettings
+from salesintel_dagster.settings.embedding_cost import EmbeddingCostSettings
 from salesintel_dagster.settings.enrichment import EnrichmentSettings
 from salesintel_dagster.settings.export import ExportSettings
 from salesintel_dagster.settings.kinds import Catalog, Mode
+from salesintel_dagster.settings.sales import SalesTableSettings
+from salesintel_dagster.settings.source import SourceSettings
 
 __all__ = ["Catalog", "Mode", "Settings", "variable_of"]
 
@@ -33,7 +36,15 @@ DESIGN_NAMES = {
 """Settings whose variable carries the name that the deployments already use."""
 
 
-class Settings(AlertSettings, EnrichmentSettings, ExportSettings, DeploymentSettings):
+class Settings(
+    SalesTableSettings,
+    SourceSettings,
+    AlertSettings,
+    EnrichmentSettings,
+    EmbeddingCostSettings,
+    ExportSettings,
+    DeploymentSettings,
+):
     """The settings, the last base's fields first. A field's description is its documentation in `docs/settings.md`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -21,11 +21,11 @@ from salesintel_dagster.adapters.enrichment_ledger import (
     StatusTable,
 )
 from salesintel_dagster.domain.enrichment.batch import Batch, Lease, Reason, State
-from salesintel_dagster.domain.enrichment.errors import LedgerUnavailable
 from salesintel_dagster.domain.enrichment.job import Job, planned
 from salesintel_dagster.domain.enrichment.ports import OpenJob
 from salesintel_dagster.domain.enrichment.product import CatalogProduct, LookUpKey, LookUpKind
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
+from salesintel_dagster.domain.errors import LedgerUnavailable
 from salesintel_dagster.flows.enrichment.parts import EnrichmentLedger
 from salesintel_dagster_tests.fakes.enrichment import InMemoryJobs
 

@@ -14,16 +14,16 @@ import pytest
 
 from salesintel_dagster.adapters.keepa import KeepaProvider, provider_name
 from salesintel_dagster.domain.enrichment.batch import Reason
-from salesintel_dagster.domain.enrichment.errors import (
+from salesintel_dagster.domain.enrichment.facts import LookUp, NoFacts, ProductFacts
+from salesintel_dagster.domain.enrichment.ports import EnrichmentProvider
+from salesintel_dagster.domain.enrichment.product import LookUpKind
+from salesintel_dagster.domain.errors import (
     ProviderFailure,
     ProviderRefused,
     ProviderThrottled,
     ProviderTransient,
     ProviderUnusable,
 )
-from salesintel_dagster.domain.enrichment.facts import LookUp, NoFacts, ProductFacts
-from salesintel_dagster.domain.enrichment.ports import EnrichmentProvider
-from salesintel_dagster.domain.enrichment.product import LookUpKind
 from salesintel_dagster.local.keepa_products import MADE_UP
 from salesintel_dagster_tests.fakes.enrichment_provider import ScriptedProvider
 from salesintel_dagster_tests.local.stand_ins import call_json, stand_in

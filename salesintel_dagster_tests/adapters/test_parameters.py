@@ -34,7 +34,7 @@ class TestParse:
         config = parse_database_config(NAME, _text())
         found = config.connection
         assert (found.host, found.port, found.database, found.username, found.password) == tuple(GOOD.values())
-        assert (found.sslmode, found.sslrootcert) == ("prefer", None)
+        assert (found.tls_mode, found.sslrootcert) == ("verify-full", None)
         assert config.mapping == SourceMapping()
 
     def test_every_optional_key_is_taken(self) -> None:
@@ -55,6 +55,13 @@ class TestParse:
             sold_at_zone="Europe/Vilnius",
         )
 
+    def test_i6_a_server_elsewhere_is_trusted_unverified_only_where_the_parameter_says_so(self) -> None:
+        config = parse_database_config(NAME, _text(sslmode="disable", allow_unverified_tls=True))
+        assert config.connection.tls_mode == "disable"
+        assert parse_database_config(NAME, _text(allow_unverified_tls=True)).connection.tls_mode == "verify-full"
+        local = parse_database_config(NAME, _text(host="127.0.0.1", sslmode="disable"))
+        assert local.connection.tls_mode == "disable"
+
     def test_the_mapping_may_stand_beside_the_connection(self) -> None:
         flat = parse_database_config(NAME, _text(query="SELECT * FROM sold", tenant="carousel-labs"))
         nested = parse_database_config(
@@ -64,10 +71,12 @@ class TestParse:
         assert flat.mapping == SourceMapping(table=None, query="SELECT * FROM sold", tenant="carousel-labs")
 
     @pytest.mark.parametrize("password", ["%zz", "a b", "'\"\\", "\N{KEY}", "@:/?#", "postgresql://x"])
-    def test_i3_a_password_is_taken_letter_by_letter(self, password: str) -> None:
+    def test_a_password_is_taken_letter_by_letter(self, password: str) -> None:
+        """I3"""
         assert parse_database_config(NAME, _text(password=password)).connection.password == password
 
-    def test_i3_no_password_in_the_repr(self) -> None:
+    def test_no_password_in_the_repr(self) -> None:
+        """I3"""
         config = parse_database_config(NAME, _text())
         assert CANARY not in repr(config)
         assert CANARY not in str(config)
@@ -104,6 +113,9 @@ class TestParse:
             (_text(sslmode=CANARY), "sslmode: expected one of disable"),
             (_text(sslmode={"a": 1}), "sslmode: expected one of disable"),
             (_text(sslrootcert=5), "sslrootcert: expected a path"),
+            (_text(sslmode="require"), "sslmode: expected verify-full for a host that is not local"),
+            (_text(sslmode="disable", allow_unverified_tls=False), "allow_unverified_tls lets it be less"),
+            (_text(allow_unverified_tls="yes"), "allow_unverified_tls: expected true or false"),
             (_text(mapping=CANARY), "mapping: expected an object"),
             (_text(mapping={}, table="sales"), "table: stands beside `mapping`"),
             (_text(mapping={"tabel": "x"}), "mapping.tabel: no such key; did you mean table?"),
@@ -121,7 +133,8 @@ class TestParse:
             (_text(query=f"{CANARY}; SELECT 1"), "query: expected one SELECT"),
         ],
     )
-    def test_i2_what_is_wrong_is_named_by_key_and_rule_and_never_by_value(self, text: str, rule: str) -> None:
+    def test_what_is_wrong_is_named_by_key_and_rule_and_never_by_value(self, text: str, rule: str) -> None:
+        """I2"""
         with pytest.raises(SettingInvalid) as failure:
             parse_database_config(NAME, text)
         assert str(failure.value).startswith(f"SSM parameter {NAME}: ")
@@ -138,12 +151,14 @@ class TestRead:
         ssm.put_parameter(Name=NAME, Value=_text(), Type="SecureString")
         assert read_database_config(ssm, NAME) == parse_database_config(NAME, _text())
 
-    def test_i2_a_parameter_that_is_not_there_says_what_to_store(self, aws: AwsClients) -> None:
+    def test_a_parameter_that_is_not_there_says_what_to_store(self, aws: AwsClients) -> None:
+        """I2"""
         with pytest.raises(SettingInvalid, match=f"{NAME}: not there; store host, port") as failure:
             read_database_config(aws.client("ssm"), NAME)
         assert "SecureString" in str(failure.value)
 
-    def test_i2_a_plain_string_is_refused(self, aws: AwsClients) -> None:
+    def test_a_plain_string_is_refused(self, aws: AwsClients) -> None:
+        """I2"""
         ssm = aws.client("ssm")
         ssm.put_parameter(Name=NAME, Value=_text(), Type="String")
         with pytest.raises(SettingInvalid, match="is a String; store it again as a SecureString") as failure:

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salesintel_dagster.domain.enrichment.batch import ALLOWED, Lease, ProductStatus, Reason, State, counts, state_of
-from salesintel_dagster.domain.enrichment.errors import CatalogInvalid
 from salesintel_dagster.domain.enrichment.job import (
     MAX_MESSAGE_BYTES,
     MessageInvalid,
@@ -30,6 +29,7 @@ from salesintel_dagster.domain.enrichment.product import (
     read_catalog,
     same_code,
 )
+from salesintel_dagster.domain.errors import CatalogInvalid
 from salesintel_dagster.domain.sale import Rejection
 
 NOW = datetime(2026, 11, 27, 6, tzinfo=UTC)

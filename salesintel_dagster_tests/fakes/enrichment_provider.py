@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from salesintel_dagster.domain.enrichment.batch import Reason
-from salesintel_dagster.domain.enrichment.errors import ProviderFailure, ProviderRefused
 from salesintel_dagster.domain.enrichment.facts import Answer, LookUp, NoFacts, ProductFacts
 from salesintel_dagster.domain.enrichment.ports import EnrichmentProvider
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
+from salesintel_dagster.domain.errors import ProviderFailure, ProviderRefused
 from salesintel_dagster_tests.fakes.wire import Wire
 
 PROVIDER = "local-scripted"

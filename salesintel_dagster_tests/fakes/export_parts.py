@@ -17,7 +17,7 @@ from salesintel_dagster.domain.calendar import DayWindow, Hemisphere
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.columns import EMBEDDING_SCHEMA, VECTOR
 from salesintel_dagster.domain.ports import DayScope, SourceDay
-from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster.domain.retry import SOURCE_RETRY, RetryPolicy
 from salesintel_dagster.flows.export.backfill import Backfill
 from salesintel_dagster.flows.export.checks import promises
 from salesintel_dagster.flows.export.day import STAGES, ExportParts, ExportRules
@@ -31,6 +31,7 @@ from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
 from salesintel_dagster_tests.fakes.progress import InMemoryProgressLedger
 from salesintel_dagster_tests.fakes.sales_table import InMemorySalesTable
 from salesintel_dagster_tests.fakes.source import TENANT, InMemorySaleSource, sale_row
+from salesintel_dagster_tests.fakes.spend import InMemorySpendLedger
 from salesintel_dagster_tests.lakes import held_clock
 
 ALL_STAGES = frozenset(STAGES)
@@ -52,8 +53,8 @@ class PoisonedSource(InMemorySaleSource):
         self.poison: dict[date, Exception] = {}
 
     @contextmanager
-    def read(self, window: DayWindow) -> Iterator[SourceDay]:
-        with super().read(window) as day:
+    def read(self, window: DayWindow, deadline_seconds: float = SOURCE_RETRY.deadline_seconds) -> Iterator[SourceDay]:
+        with super().read(window, deadline_seconds) as day:
             if window.day in self.poison:
                 raise self.poison[window.day]
             yield day
@@ -105,6 +106,7 @@ class FakeExport:
     store: SpoilingStore = field(default_factory=SpoilingStore)
     table: InMemorySalesTable = field(default_factory=InMemorySalesTable)
     ledger: InMemoryProgressLedger = field(default_factory=InMemoryProgressLedger)
+    spend: InMemorySpendLedger = field(default_factory=InMemorySpendLedger)
     said: list[str] = field(default_factory=list)
 
     def sell(self, day: date, count: int, **changed: object) -> list[str]:

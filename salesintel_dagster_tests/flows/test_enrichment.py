@@ -8,17 +8,19 @@ from datetime import timedelta
 import pytest
 
 from salesintel_dagster.domain.enrichment.batch import Reason, State
-from salesintel_dagster.domain.enrichment.errors import (
-    ProviderRefused,
-    ProviderThrottled,
-    ProviderTransient,
-    ProviderUnusable,
-)
 from salesintel_dagster.domain.enrichment.facts import LookUp, NoFacts
 from salesintel_dagster.domain.enrichment.job import MAX_MESSAGE_BYTES
 from salesintel_dagster.domain.enrichment.product import CatalogProduct, CatalogRead, LookUpKey, LookUpKind
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
-from salesintel_dagster.domain.errors import CommitConflict, QueueUnavailable, TableUnavailable
+from salesintel_dagster.domain.errors import (
+    CommitConflict,
+    ProviderRefused,
+    ProviderThrottled,
+    ProviderTransient,
+    ProviderUnusable,
+    QueueUnavailable,
+    TableUnavailable,
+)
 from salesintel_dagster.flows.enrichment.retry import retry
 from salesintel_dagster.flows.enrichment.sweep import QUEUE_RETENTION, sweep
 from salesintel_dagster_tests.fakes.enrichment_provider import PROVIDER

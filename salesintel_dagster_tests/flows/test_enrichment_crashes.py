@@ -8,8 +8,13 @@ from contextlib import suppress
 import pytest
 
 from salesintel_dagster.domain.enrichment.batch import Reason
-from salesintel_dagster.domain.enrichment.errors import LedgerUnavailable, ProviderTransient
-from salesintel_dagster.domain.errors import QueueUnavailable, SalesIntelError, TableUnavailable
+from salesintel_dagster.domain.errors import (
+    LedgerUnavailable,
+    ProviderTransient,
+    QueueUnavailable,
+    SalesIntelError,
+    TableUnavailable,
+)
 from salesintel_dagster_tests.fakes.enrichment_world import EnrichmentWorld
 from salesintel_dagster_tests.fakes.wire import Crash
 

@@ -14,8 +14,8 @@ from datetime import datetime
 from itertools import groupby
 
 from salesintel_dagster.domain.enrichment.batch import Batch, BatchKey, ProductStatus
-from salesintel_dagster.domain.enrichment.errors import CatalogInvalid
 from salesintel_dagster.domain.enrichment.product import CATALOG_ID, USER_ID, CatalogProduct, LookUpKey, LookUpKind
+from salesintel_dagster.domain.errors import CatalogInvalid
 from salesintel_dagster.domain.sale import TENANT_PATTERN, shown
 
 MAX_MESSAGE_BYTES = 256 * 1024

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from salesintel_dagster.domain.enrichment.batch import FINAL, Batch, ProductStatus, Reason, State
-from salesintel_dagster.domain.enrichment.errors import ProviderRefused, ProviderThrottled
 from salesintel_dagster.domain.enrichment.facts import NoFacts, ProductFacts
 from salesintel_dagster.domain.enrichment.product import LookUpKey
+from salesintel_dagster.domain.errors import ProviderRefused, ProviderThrottled
 from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.flows.enrichment.requests import Missed, Outcome
 

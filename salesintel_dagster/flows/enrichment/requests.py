@@ -12,16 +12,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
 from salesintel_dagster.domain.enrichment.batch import FINAL, Batch, Reason
-from salesintel_dagster.domain.enrichment.errors import (
-    ProviderFailure,
-    ProviderThrottled,
-    ProviderTransient,
-    ProviderUnusable,
-)
 from salesintel_dagster.domain.enrichment.facts import LookUp, NoFacts, ProductFacts
 from salesintel_dagster.domain.enrichment.ports import EnrichmentProvider
 from salesintel_dagster.domain.enrichment.product import CatalogProduct, LookUpKey, LookUpKind
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
+from salesintel_dagster.domain.errors import ProviderFailure, ProviderThrottled, ProviderTransient, ProviderUnusable
 
 OUTAGES_IN_A_ROUND = 3
 """Requests that found the provider down before the others are not begun."""

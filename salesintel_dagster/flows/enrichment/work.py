@@ -14,13 +14,12 @@ from datetime import datetime
 
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.enrichment.batch import Batch, State
-from salesintel_dagster.domain.enrichment.errors import LedgerUnavailable
 from salesintel_dagster.domain.enrichment.facts import ProductFacts
 from salesintel_dagster.domain.enrichment.job import job_of
 from salesintel_dagster.domain.enrichment.product import LookUpKey
 from salesintel_dagster.domain.enrichment.rows import RowSource, row, table_of
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
-from salesintel_dagster.domain.errors import QueueUnavailable, TableError
+from salesintel_dagster.domain.errors import LedgerUnavailable, QueueUnavailable, TableError
 from salesintel_dagster.flows.enrichment.claims import Claimer, Held
 from salesintel_dagster.flows.enrichment.outcomes import Judgement, Patience, judged, until
 from salesintel_dagster.flows.enrichment.parts import EnrichmentParts, WorkLimits

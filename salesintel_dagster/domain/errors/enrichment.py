@@ -1,20 +1,10 @@
-"""The enrichment's branch of the error tree.
-
-SalesIntelError
-|-- CatalogInvalid               a catalog, or an id given with it, breaks the rules; nothing was submitted
-|-- ProviderFailure              the provider gave no facts (reason, token level where it told)
-|   |-- ProviderThrottled        no tokens: ask again when the bucket has refilled
-|   |-- ProviderTransient        down, slow, or an answer that cannot be read: worth another try
-|   |-- ProviderRefused          final for this request
-|   `-- ProviderUnusable         final for every request: key, payment, permission
-`-- LedgerUnavailable            the status table does not answer, or answers with what is not ours
-"""
+"""What can go wrong with a catalog, its provider and its status table. The tree is drawn in the package."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from salesintel_dagster.domain.errors import SalesIntelError
+from salesintel_dagster.domain.errors.root import SalesIntelError
 
 if TYPE_CHECKING:
     from salesintel_dagster.domain.enrichment.batch import Reason
