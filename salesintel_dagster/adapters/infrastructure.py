@@ -65,16 +65,18 @@ def template() -> str:
     return resources.files("salesintel_dagster").joinpath("infrastructure.yaml").read_text("utf-8")
 
 
-def deploy(
+def deploy(  # noqa: PLR0913 - clock and deadline are for tests
     clients: AwsClients,
     stage: str,
     on_event: Callable[[str], object],
     *,
+    object_key_arn: str | None = None,
     clock: Clock = SYSTEM_CLOCK,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> DeployReport:
     """Create or update the stack `salesintel-{stage}`; `on_event` gets a line per finished resource.
 
+    `object_key_arn` is the KMS key by which the bucket encrypts; without it S3's own does.
     Raises DeployFailed, naming the resource and the reason, also when the deadline has passed.
     """
     started = clock.monotonic()
@@ -83,7 +85,7 @@ def deploy(
     with _translated(f"stack {stack.name}"):
         outcome = stack.converge(
             template(),
-            {"Stage": stage, "BedrockRegion": clients.target.bedrock_region},
+            {"Stage": stage, "BedrockRegion": clients.target.bedrock_region, "ObjectKeyArn": object_key_arn or ""},
             f"salesintel-{clock.now().timestamp() * 1e6:.0f}",
         )
         outputs = stack.outputs()

@@ -19,7 +19,9 @@ def deploy(*, really: bool, as_json: bool) -> None:
         settings = opened.settings
         where = settings.aws_endpoint_url or f"AWS {settings.aws_region}"
         if really:
-            report = infrastructure.deploy(opened.clients, settings.stage, on_event=say)
+            report = infrastructure.deploy(
+                opened.clients, settings.stage, on_event=say, object_key_arn=settings.kms_key_arn
+            )
             if as_json:
                 echo_json({"applied": True, "where": where, "report": report})
             else:

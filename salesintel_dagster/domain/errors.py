@@ -31,6 +31,7 @@ No error text carries a secret, a row's content or a URL with its query.
     |   |-- UpkeepRefused            upkeep met something it cannot judge; it changed nothing
     |   `-- QueryRefused             SQL that is not one SELECT over our tables, or does not run
     |-- ProgressUnavailable          the progress ledger cannot be written (never fails an export)
+    |-- MetricsNotSent               metrics did not arrive (never fails an export)
     |-- AlertNotSent                 an alert did not arrive, or nobody said that it did; it is sent again
     |-- DeployFailed                 the infrastructure template could not be deployed; names the resource and why
     |-- CheckBlocked                 a blocking asset check failed
@@ -169,6 +170,10 @@ class QueryRefused(TableError):
 
 class ProgressUnavailable(SalesIntelError):
     """The progress ledger cannot be written. An export goes on without it."""
+
+
+class MetricsNotSent(SalesIntelError):
+    """Metrics did not arrive at their sink. An export goes on without them."""
 
 
 class AlertNotSent(SalesIntelError):

@@ -67,7 +67,7 @@ def object_store(settings: Settings, clients: AwsClients) -> ObjectStore:
     """Return the analytics bucket, or the folder that stands for it."""
     if settings.object_folder is not None:
         return FolderObjectStore(Path(settings.object_folder))
-    return S3ObjectStore(clients.client("s3"), settings.bucket_name)
+    return S3ObjectStore(clients.client("s3"), settings.bucket_name, settings.object_encryption)
 
 
 def sale_source(settings: Settings, clients: AwsClients) -> SaleSource:

@@ -103,7 +103,7 @@ SENSORS = {
 }
 
 RESOURCES = (
-    "analytics bedrock dynamodb embedding_spend image_host io_manager lakehouse smartgo_db table_keepers"
+    "analytics bedrock cloudwatch dynamodb embedding_spend image_host io_manager lakehouse smartgo_db table_keepers"
 ).split()
 
 
