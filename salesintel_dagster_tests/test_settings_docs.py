@@ -27,6 +27,9 @@ DERIVED = {
     "export_progress_table": "bg-remover-{stage}-smartgo-export-progress",
     "sales_table": "bg-remover-{stage}-sales-intelligence",
     "bucket": "carousel-{stage}-analytics",
+    "enrichment_table": "{stage}-enrichment-status",
+    "enrichment_queue": "product-enrichment-{stage}",
+    "enrichment_dlq": "product-enrichment-dlq-{stage}",
     "warehouse": "s3://{bucket}/pricing-intelligence",
 }
 """Settings that follow from others where they are not set; the test below holds them against the code."""
@@ -96,6 +99,9 @@ def test_what_is_derived_is_told_as_the_code_derives_it():
     for settings, bucket in ((plain, "carousel-dev-analytics"), (other, "mine")):
         assert DERIVED["export_progress_table"].format(stage=settings.stage) == settings.progress_table_name
         assert DERIVED["sales_table"].format(stage=settings.stage) == settings.sales_table_name
+        assert DERIVED["enrichment_table"].format(stage=settings.stage) == settings.enrichment_table_name
+        assert DERIVED["enrichment_queue"].format(stage=settings.stage) == settings.enrichment_queue_name
+        assert DERIVED["enrichment_dlq"].format(stage=settings.stage) == settings.enrichment_dlq_name
         assert DERIVED["warehouse"].format(bucket=bucket) == settings.warehouse_uri
     assert DERIVED["bucket"].format(stage="dev") == plain.bucket_name
 

@@ -24,7 +24,7 @@ FIRST_POLL_SECONDS = 0.05
 LONGEST_POLL_SECONDS = 3.0
 
 TTL_ATTRIBUTE = "ttl"
-EXPIRING_TABLES = ("ExportProgressTable", "SalesIntelligenceTable", "IdempotencyTable")
+EXPIRING_TABLES = ("ExportProgressTable", "SalesIntelligenceTable", "IdempotencyTable", "EnrichmentStatusTable")
 """Outputs of the template that name the tables whose items expire."""
 
 _DONE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})

@@ -22,9 +22,16 @@ from botocore.exceptions import ConnectionError as AwsConnectionError
 from salesintel_dagster.adapters.aws import AwsClient, code_of, told
 from salesintel_dagster.domain.errors import SettingInvalid, SourceMappingInvalid, SourceUnavailable
 from salesintel_dagster.domain.source import ConnectionParameters, SourceMapping
+from salesintel_dagster.domain.tls import UNVERIFIED_TLS
 
 _REQUIRED = ("host", "port", "database", "username", "password")
-_OPTIONAL = ("sslmode", "sslrootcert", "connect_timeout_seconds", "statement_timeout_seconds")
+_OPTIONAL = (
+    "sslmode",
+    "sslrootcert",
+    UNVERIFIED_TLS,
+    "connect_timeout_seconds",
+    "statement_timeout_seconds",
+)
 _MAPPING = "mapping"
 _KEY_SHOWN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
 """A key outside this is not repeated: it may be a piece of a connection string in the wrong place."""

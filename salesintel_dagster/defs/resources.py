@@ -15,6 +15,7 @@ from salesintel_dagster.defs.io_managers import NoValuesIOManager
 from salesintel_dagster.domain.metrics import NAMESPACE
 from salesintel_dagster.settings import Settings
 from salesintel_dagster.wiring import embedding_cost, metrics
+from salesintel_dagster.wiring.sources import sale_source
 
 
 def build(settings: Settings) -> dict[str, object]:
@@ -27,7 +28,7 @@ def build(settings: Settings) -> dict[str, object]:
     where = settings.object_folder or f"s3://{settings.bucket_name}"
     return {
         "smartgo_db": _resource(
-            lambda: wiring.sale_source(settings, clients()),
+            lambda: sale_source(settings, clients()),
             f"SmartGo's sales database, as the SSM parameter {settings.smartgo_parameter} describes it.",
         ),
         "image_host": _resource(

@@ -34,6 +34,7 @@ from salesintel_dagster.wiring import export_rules
 STEP = "smartgo_export"
 GROUP = "smartgo_export"
 JOB = "smartgo_daily_export"
+SCHEDULE = "smartgo_nightly"
 SCHEDULE_HOUR_UTC = 3
 OWNERS = ("team:data-engineering",)
 log = logging.getLogger("salesintel.export")
@@ -206,7 +207,7 @@ def _told(failed: dict[date, DayFailed], days: Sequence[date]) -> str:
 
 def _schedule(settings: Settings) -> dg.ScheduleDefinition:
     @dg.schedule(
-        name="smartgo_nightly",
+        name=SCHEDULE,
         job_name=JOB,
         cron_schedule=f"0 {SCHEDULE_HOUR_UTC} * * *",
         execution_timezone="UTC",

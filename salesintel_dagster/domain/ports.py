@@ -21,6 +21,7 @@ from salesintel_dagster.domain.calendar import DayWindow
 from salesintel_dagster.domain.embedding import EmbeddingSpec, VectorBytes
 from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.progress import Progress
+from salesintel_dagster.domain.retry import SOURCE_RETRY
 from salesintel_dagster.domain.sale import RowRules, SourceRow
 from salesintel_dagster.domain.upkeep import StepDone, Survey, UpkeepRules
 
@@ -39,7 +40,7 @@ class SourceDay:
 
 
 class SaleSource(ABC):
-    """Where sold products come from."""
+    """Where sold products come from. One try a call, ended within its deadline; trying again is the flow's."""
 
     @property
     @abstractmethod
@@ -47,15 +48,20 @@ class SaleSource(ABC):
         """What this source may send: its tenants and its default currency."""
 
     @abstractmethod
-    def read(self, window: DayWindow) -> AbstractContextManager[SourceDay]:
+    def read(
+        self, window: DayWindow, deadline_seconds: float = SOURCE_RETRY.deadline_seconds
+    ) -> AbstractContextManager[SourceDay]:
         """Open one read-only snapshot of the window's rows, in the stable order (sold_at, sale_id, ...).
 
-        Rows without a sold_at come last, so that they are quarantined and not lost. Raises SourceUnavailable,
-        SourceSchemaMismatch, SourceMappingInvalid (a query that the source does not accept).
+        Rows without a sold_at come last, so that they are quarantined and not lost. The deadline holds for the last
+        row, too. Raises SourceUnavailable, SourceSchemaMismatch, SourceMappingInvalid (a query that the source does
+        not accept).
         """
 
     @abstractmethod
-    def fingerprint(self, window: DayWindow) -> SourceFingerprint:
+    def fingerprint(
+        self, window: DayWindow, deadline_seconds: float = SOURCE_RETRY.deadline_seconds
+    ) -> SourceFingerprint:
         """Return the fingerprint of what `read` would give of the window now, without reading the rows.
 
         Raises what `read` raises.
@@ -130,12 +136,21 @@ class DayScope:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherDay:
+    """A sale of a day that the table also holds under another day of the same source."""
+
+    sale_id: str
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
 class DayFacts:
-    """What the table holds of a day: the other side of the source check."""
+    """What the table holds of a day: the other side of the source check. Of the ids, the first ones are told."""
 
     rows: int
     price_sum: Decimal
     duplicate_sale_ids: tuple[str, ...] = ()
+    other_days: tuple[OtherDay, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

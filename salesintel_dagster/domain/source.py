@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from salesintel_dagster.domain.errors import SettingInvalid, SourceMappingInvalid
 from salesintel_dagster.domain.sale import SOURCE_FIELDS, TENANT_PATTERN, RowRules
+from salesintel_dagster.domain.tls import TLS_MODES, UNVERIFIED_TLS, default_mode, is_proof
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 OPTIONAL_FIELDS = frozenset({"sale_id", "tenant_id", "brand", "condition", "currency", "image_url"})
@@ -21,23 +22,26 @@ RECORDED_AT = "recorded_at"
 
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}|/[A-Za-z0-9._/-]{1,107}")
 _DATABASE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
-_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionParameters:
-    """How to reach the source database. `host` is a name, an address or a socket folder."""
+    """How to reach the source database. `host` is a name, an address or a socket folder (for MySQL: the socket).
+
+    A host that is not this machine is reached by `verify-full` or not at all, unless `allow_unverified_tls` is set.
+    """
 
     host: str
     database: str
     username: str
     password: str = field(repr=False)
     port: int = 5432
-    sslmode: str = "prefer"
+    sslmode: str | None = None
     sslrootcert: str | None = None
     connect_timeout_seconds: int = 10
     statement_timeout_seconds: int = 300
+    allow_unverified_tls: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a server's name; the message names the field and the rule, never the value."""
@@ -47,17 +51,25 @@ class ConnectionParameters:
             "username": (_is_text(self.username), "text that is not empty"),
             "password": (_is_text(self.password), "text that is not empty"),
             "port": (_is_number(self.port, _MAX_PORT), f"an integer from 1 to {_MAX_PORT}"),
-            "sslmode": (self.sslmode in _SSL_MODES, f"one of {', '.join(_SSL_MODES)}"),
+            "sslmode": (self.sslmode is None or self.sslmode in TLS_MODES, f"one of {', '.join(TLS_MODES)}"),
             "sslrootcert": (self.sslrootcert is None or _is_text(self.sslrootcert), "a path or nothing"),
             "connect_timeout_seconds": (_is_number(self.connect_timeout_seconds, 3600), "an integer from 1 to 3600"),
             "statement_timeout_seconds": (
                 _is_number(self.statement_timeout_seconds, 86_400),
                 "an integer from 1 to 86400",
             ),
+            UNVERIFIED_TLS: (isinstance(self.allow_unverified_tls, bool), "true or false"),
         }
         wrong = [f"{name}: expected {rule}" for name, (kept, rule) in rules.items() if not kept]
+        if not wrong and not is_proof(self.tls_mode, self.host, unverified_allowed=self.allow_unverified_tls):
+            wrong = [f"sslmode: expected verify-full for a host that is not local; {UNVERIFIED_TLS} lets it be less"]
         if wrong:
             raise SettingInvalid(f"source database: {'; '.join(wrong)}")
+
+    @property
+    def tls_mode(self) -> str:
+        """The mode that is used: `sslmode`, or the one that the host calls for."""
+        return self.sslmode or default_mode(self.host)
 
     @property
     def place(self) -> str:

@@ -17,8 +17,10 @@ from salesintel_dagster.settings.alerts import AlertSettings
 from salesintel_dagster.settings.deployment import DeploymentSettings
 from salesintel_dagster.settings.embedding_cost import EmbeddingCostSettings
 from salesintel_dagster.settings.encryption import EncryptionSettings
+from salesintel_dagster.settings.enrichment import EnrichmentSettings
 from salesintel_dagster.settings.export import ExportSettings
 from salesintel_dagster.settings.kinds import Catalog, Mode
+from salesintel_dagster.settings.source import SourceSettings
 
 __all__ = ["Catalog", "Mode", "Settings", "variable_of"]
 
@@ -34,7 +36,15 @@ DESIGN_NAMES = {
 """Settings whose variable carries the name that the deployments already use."""
 
 
-class Settings(AlertSettings, EncryptionSettings, EmbeddingCostSettings, ExportSettings, DeploymentSettings):
+class Settings(
+    SourceSettings,
+    AlertSettings,
+    EnrichmentSettings,
+    EncryptionSettings,
+    EmbeddingCostSettings,
+    ExportSettings,
+    DeploymentSettings,
+):
     """The settings, the last base's fields first. A field's description is its documentation in `docs/settings.md`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -1,7 +1,7 @@
 """How adapters and rules are put together. The one place for the assets and for the command line.
 
 Nothing here reads the environment, and nothing touches the network before a port's method is called, except
-`sale_source`, which asks SSM where the database is.
+`sources.sale_source`, which asks SSM where the sales are.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from salesintel_dagster.adapters.http_images import HttpImageFetcher
 from salesintel_dagster.adapters.lakehouse import COMMIT_RETRY, IcebergSalesTable
 from salesintel_dagster.adapters.notify import LoggedAlerts, SnsAlerts, WebhookAlerts
 from salesintel_dagster.adapters.object_store import FolderObjectStore, S3ObjectStore
-from salesintel_dagster.adapters.parameters import read_database_config
 from salesintel_dagster.adapters.progress import DynamoProgressLedger
-from salesintel_dagster.adapters.smartgo import SmartGoSource
 from salesintel_dagster.adapters.sql_reader import query
 from salesintel_dagster.adapters.table_layout import TABLES
 from salesintel_dagster.adapters.table_upkeep import IcebergTableKeeper
@@ -32,7 +30,6 @@ from salesintel_dagster.domain.ports import (
     ImageFetcher,
     ObjectStore,
     ProgressLedger,
-    SaleSource,
     SalesTable,
     TableKeeper,
 )
@@ -46,6 +43,7 @@ from salesintel_dagster.flows.export.quarantine import Quarantine
 from salesintel_dagster.settings import Catalog as CatalogKind
 from salesintel_dagster.settings import Settings, variable_of
 from salesintel_dagster.wiring.embedding_cost import embedding_limits
+from salesintel_dagster.wiring.sources import source_retry
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,12 +66,6 @@ def object_store(settings: Settings, clients: AwsClients) -> ObjectStore:
     if settings.object_folder is not None:
         return FolderObjectStore(Path(settings.object_folder))
     return S3ObjectStore(clients.client("s3"), settings.bucket_name, settings.object_encryption)
-
-
-def sale_source(settings: Settings, clients: AwsClients) -> SaleSource:
-    """Return the SmartGo database that the SSM parameter names. Raises SettingInvalid where it names none."""
-    config = read_database_config(clients.client("ssm"), settings.smartgo_parameter)
-    return SmartGoSource(config.connection, config.mapping, settings.default_currency)
 
 
 def image_fetcher(settings: Settings) -> ImageFetcher:
@@ -174,4 +166,5 @@ def export_rules(settings: Settings, spend: SpendLedger) -> ExportRules:
         settings.hemisphere,
         settings.null_vector_warn_share,
         settings.null_vector_error_share,
+        source=source_retry(settings),
     )

@@ -68,7 +68,13 @@ class TestTemplate:
             for name, resource in parsed["Resources"].items()
             if resource.get("DeletionPolicy") == resource.get("UpdateReplacePolicy") == "Retain"
         }
-        assert kept == {"AnalyticsBucket", "ExportProgressTable", "SalesIntelligenceTable", "IdempotencyTable"}
+        assert kept == {
+            "AnalyticsBucket",
+            "ExportProgressTable",
+            "SalesIntelligenceTable",
+            "IdempotencyTable",
+            "EnrichmentStatusTable",
+        }
 
     @pytest.mark.parametrize("name", EXPIRING_TABLES)
     def test_every_table_is_encrypted_recoverable_and_paid_by_request(self, parsed: dict[str, Any], name: str) -> None:
@@ -87,7 +93,7 @@ class TestTemplate:
         assert "VersioningConfiguration" not in bucket
         rules = bucket["LifecycleConfiguration"]["Rules"]
         assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
-        assert [rule["Prefix"] for rule in rules if "ExpirationInDays" in rule] == ["staging/"]
+        assert [rule["Prefix"] for rule in rules if "ExpirationInDays" in rule] == ["staging/", "dagster/compute-logs/"]
 
     def test_the_export_may_make_the_calls_that_its_stores_make_and_hardly_another(
         self, parsed: dict[str, Any], aws: AwsClients, stage: str, tmp_path: Path
@@ -105,9 +111,9 @@ class TestTemplate:
         allowed = {action for statement in policy["Statement"] for action in _listed(statement["Action"])}
         assert {IAM_ACTIONS[operation] for operation in called} == allowed - OTHER_ACTIONS
 
-    def test_the_export_may_do_nothing_to_everything(self, parsed: dict[str, Any]) -> None:
-        policy = parsed["Resources"]["ExportPolicy"]["Properties"]["PolicyDocument"]
-        for statement in policy["Statement"]:
+    @pytest.mark.parametrize("name", ["ExportPolicy", "AlertsPolicy", "ComputeLogsPolicy"])
+    def test_a_policy_allows_nothing_to_everything(self, parsed: dict[str, Any], name: str) -> None:
+        for statement in parsed["Resources"][name]["Properties"]["PolicyDocument"]["Statement"]:
             actions, targets = _listed(statement["Action"]), _listed(statement["Resource"])
             assert not any("*" in action for action in actions), statement["Sid"]
             if statement["Sid"] == "PutMetrics":
@@ -115,14 +121,14 @@ class TestTemplate:
                 continue
             for target in targets:
                 ((_, text),) = target.items()
-                assert text.startswith(("arn:", "${", "AnalyticsBucket", "ExportProgressTable")), statement["Sid"]
+                ours = ("arn:", "${", "AnalyticsBucket", "ExportProgressTable", "AlertsTopic")
+                assert text.startswith(ours), statement["Sid"]
                 assert "*" not in text or text.endswith("/*"), statement["Sid"]
+
+    def test_the_keys_are_used_for_the_parameter_alone(self, parsed: dict[str, Any]) -> None:
+        policy = parsed["Resources"]["ExportPolicy"]["Properties"]["PolicyDocument"]
         keys = next(statement for statement in policy["Statement"] if statement["Action"] == "kms:Decrypt")
         assert set(keys["Condition"]["StringEquals"]) == {"kms:ViaService", "kms:EncryptionContext:PARAMETER_ARN"}
-
-    def test_alerts_may_be_published_to_their_topic_and_nothing_else(self, parsed: dict[str, Any]) -> None:
-        [statement] = parsed["Resources"]["AlertPolicy"]["Properties"]["PolicyDocument"]["Statement"]
-        assert (statement["Action"], statement["Resource"]) == ("sns:Publish", {"Ref": "AlertsTopic"})
 
     def test_the_object_key_may_be_used_by_way_of_s3_only(self, parsed: dict[str, Any]) -> None:
         """I8"""
@@ -171,8 +177,10 @@ def _use_every_store(aws: AwsClients, report: DeployReport, parameter: str, fold
         store.put("staging/large", folder / "large", "text/plain")
     now = datetime.now(UTC)
     ledger = DynamoProgressLedger(aws.client("dynamodb"), report.resources["ExportProgressTable"])
-    ledger.record(Progress(now.date(), "run", now, now, RunState.RUNNING, "stage"))
+    running = Progress(now.date(), "run", now, now, RunState.RUNNING, "stage")
+    ledger.record(running)
     assert ledger.newest(now.date()) == ledger.history(now.date())[0]
+    assert ledger.lose(running, now)
     read_database_config(aws.client("ssm"), parameter)
     spend = DynamoSpendLedger(aws.client("dynamodb"), report.resources["ExportProgressTable"])
     assert spend.reserve(now.date(), Decimal("0.006"), Decimal(1))

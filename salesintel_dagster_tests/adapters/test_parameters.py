@@ -34,7 +34,7 @@ class TestParse:
         config = parse_database_config(NAME, _text())
         found = config.connection
         assert (found.host, found.port, found.database, found.username, found.password) == tuple(GOOD.values())
-        assert (found.sslmode, found.sslrootcert) == ("prefer", None)
+        assert (found.tls_mode, found.sslrootcert) == ("verify-full", None)
         assert config.mapping == SourceMapping()
 
     def test_every_optional_key_is_taken(self) -> None:
@@ -54,6 +54,13 @@ class TestParse:
             tenants=frozenset({"carousel-labs", "other"}),
             sold_at_zone="Europe/Vilnius",
         )
+
+    def test_i6_a_server_elsewhere_is_trusted_unverified_only_where_the_parameter_says_so(self) -> None:
+        config = parse_database_config(NAME, _text(sslmode="disable", allow_unverified_tls=True))
+        assert config.connection.tls_mode == "disable"
+        assert parse_database_config(NAME, _text(allow_unverified_tls=True)).connection.tls_mode == "verify-full"
+        local = parse_database_config(NAME, _text(host="127.0.0.1", sslmode="disable"))
+        assert local.connection.tls_mode == "disable"
 
     def test_the_mapping_may_stand_beside_the_connection(self) -> None:
         flat = parse_database_config(NAME, _text(query="SELECT * FROM sold", tenant="carousel-labs"))
@@ -104,6 +111,9 @@ class TestParse:
             (_text(sslmode=CANARY), "sslmode: expected one of disable"),
             (_text(sslmode={"a": 1}), "sslmode: expected one of disable"),
             (_text(sslrootcert=5), "sslrootcert: expected a path"),
+            (_text(sslmode="require"), "sslmode: expected verify-full for a host that is not local"),
+            (_text(sslmode="disable", allow_unverified_tls=False), "allow_unverified_tls lets it be less"),
+            (_text(allow_unverified_tls="yes"), "allow_unverified_tls: expected true or false"),
             (_text(mapping=CANARY), "mapping: expected an object"),
             (_text(mapping={}, table="sales"), "table: stands beside `mapping`"),
             (_text(mapping={"tabel": "x"}), "mapping.tabel: no such key; did you mean table?"),

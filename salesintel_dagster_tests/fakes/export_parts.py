@@ -17,7 +17,7 @@ from salesintel_dagster.domain.calendar import DayWindow, Hemisphere
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.columns import EMBEDDING_SCHEMA, VECTOR
 from salesintel_dagster.domain.ports import DayScope, SourceDay
-from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster.domain.retry import SOURCE_RETRY, RetryPolicy
 from salesintel_dagster.domain.sale import RowRules, SourceRow
 from salesintel_dagster.flows.export.backfill import Backfill
 from salesintel_dagster.flows.export.checks import promises
@@ -55,8 +55,8 @@ class PoisonedSource(InMemorySaleSource):
         self.poison: dict[date, Exception] = {}
 
     @contextmanager
-    def read(self, window: DayWindow) -> Iterator[SourceDay]:
-        with super().read(window) as day:
+    def read(self, window: DayWindow, deadline_seconds: float = SOURCE_RETRY.deadline_seconds) -> Iterator[SourceDay]:
+        with super().read(window, deadline_seconds) as day:
             if window.day in self.poison:
                 raise self.poison[window.day]
             yield day

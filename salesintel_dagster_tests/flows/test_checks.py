@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 
 import numpy as np
@@ -15,6 +15,7 @@ import pytest
 from salesintel_dagster.domain.checks import MAX_OFFENDERS_NAMED, Severity, Verdict
 from salesintel_dagster.domain.columns import PRICE, VECTOR
 from salesintel_dagster.domain.errors import ObjectMissing, TableUnavailable
+from salesintel_dagster.domain.ports import DayFacts, DayScope
 from salesintel_dagster.flows.export.checks import ExportChecks, promises
 from salesintel_dagster.flows.export.quarantine import Quarantine
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
@@ -35,11 +36,11 @@ class Stored:
 
     world: FakeExport
 
-    def verdict(self, name: str) -> Verdict:
+    def verdict(self, name: str, day: date = DAY) -> Verdict:
         checks = ExportChecks(
             self.world.staged, Quarantine(self.world.store, "smartgo"), self.world.table, DIMENSION, 0.05, 0.5
         )
-        return checks.of_stage(ALL[name].stage)[ALL[name]](scope_of(DAY))
+        return checks.of_stage(ALL[name].stage)[ALL[name]](scope_of(day))
 
     def column(self, stage: str, name: str) -> list[object]:
         return self._staged(stage)[name].to_pylist()
@@ -395,6 +396,35 @@ def test_a_sale_that_is_twice_in_the_table_is_named(stored: Stored):
     found = stored.verdict("table_ids_are_unique")
     assert (found.passed, found.severity) == (False, Severity.ERROR)
     assert found.offenders == (stored.column(SALES_RAW, "sale_id")[0],)
+
+
+def test_a_sale_that_the_source_moved_to_another_day_is_named_and_cured_by_materialising_its_old_day(stored: Stored):
+    """A5: identity is unique over all days; the row of the old day is stale until that day is read again."""
+    moved = stored.world.source.rows[3]
+    moved["sold_at"] -= timedelta(days=9)
+    old = DAY - timedelta(days=9)
+    stored.world.run(old)
+    found = stored.verdict("table_ids_are_unique", old)
+    assert (found.passed, found.severity) == (False, Severity.ERROR)
+    assert found.offenders == (f"{moved['sale_id']} also on {DAY}",)
+    assert "materialise that day again" in found.sentence()
+    stored.world.run(DAY)
+    assert stored.verdict("table_ids_are_unique", old).passed
+    assert stored.verdict("table_ids_are_unique").passed
+
+
+def test_both_checks_of_the_table_cost_one_reading_of_it():
+    class Counted(InMemorySalesTable):
+        readings = 0
+
+        def day_facts(self, scope: DayScope) -> DayFacts:
+            self.readings += 1
+            return super().day_facts(scope)
+
+    world = FakeExport(table=Counted())
+    world.sell(DAY, 3)
+    world.run(DAY, checks=ALL)
+    assert world.table.readings == 1
 
 
 def test_a_table_out_of_reach_is_an_outage_and_no_verdict(stored: Stored):

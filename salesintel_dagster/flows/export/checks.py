@@ -7,13 +7,13 @@ another program or a later bug put there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 import pyarrow.compute as pc
 
 from salesintel_dagster.domain.checks import Promise, Severity, Verdict, share_verdict, verdict
-from salesintel_dagster.domain.ports import DayScope, SalesTable
+from salesintel_dagster.domain.ports import DayFacts, DayScope, SalesTable
 from salesintel_dagster.flows.export.quarantine import Quarantine
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.staging import StagedDays
@@ -53,7 +53,11 @@ DIFFERENT_IMAGES = Promise(
 TABLE_MATCHES = Promise(
     "table_matches_source", SMARTGO_SALES, "The table holds the day's sales: same count, same sum of prices."
 )
-TABLE_UNIQUE = Promise("table_ids_are_unique", SMARTGO_SALES, "Each (tenant, sale id) of the day is in the table once.")
+TABLE_UNIQUE = Promise(
+    "table_ids_are_unique",
+    SMARTGO_SALES,
+    "Each (tenant, sale id) of the day is in the table once, and under no other day of its source.",
+)
 TABLE_MODEL = Promise(
     "table_has_one_model",
     SMARTGO_SALES,
@@ -90,6 +94,7 @@ class ExportChecks:
     dimension: int
     warn_share: float
     error_share: float
+    _facts: dict[DayScope, DayFacts] = field(default_factory=dict, init=False, repr=False)
 
     def of_stage(self, stage: str) -> dict[Promise, Callable[[DayScope], Verdict]]:
         """Return the judges of one stage, in the order in which they run."""
@@ -135,8 +140,8 @@ class ExportChecks:
         with self.staged.batches(SALES_RAW, scope.day) as batches:
             for batch in batches:
                 bad = pc.or_(pc.is_null(batch["sold_price"]), pc.is_null(batch["sold_at"]))
-                for field in fields:
-                    bad = pc.or_(bad, pc.equal(pc.fill_null(pc.binary_length(batch[field]), 0), 0))
+                for name in fields:
+                    bad = pc.or_(bad, pc.equal(pc.fill_null(pc.binary_length(batch[name]), 0), 0))
                 offenders += batch["sale_id"].filter(bad).to_pylist()
         return verdict(REQUIRED_FIELDS, expected="no empty field", found=f"{len(offenders)} sales", offenders=offenders)
 
@@ -191,7 +196,7 @@ class ExportChecks:
             for batch in batches:
                 rows += batch.num_rows
                 total += pc.sum(batch["sold_price"]).as_py() or Decimal(0)
-        facts = self.table.day_facts(scope)
+        facts = self._day_facts(scope)
         same = (rows, total) == (facts.rows, facts.price_sum)
         return Verdict(
             TABLE_MATCHES,
@@ -203,8 +208,19 @@ class ExportChecks:
         )
 
     def _table_unique(self, scope: DayScope) -> Verdict:
-        repeated = list(self.table.day_facts(scope).duplicate_sale_ids)
-        return verdict(TABLE_UNIQUE, expected="each id once", found=f"{len(repeated)} repeated", offenders=repeated)
+        facts = self._day_facts(scope)
+        repeated = list(facts.duplicate_sale_ids)
+        elsewhere = [f"{other.sale_id} also on {other.day}" for other in facts.other_days]
+        found = f"{len(repeated)} repeated"
+        if elsewhere:
+            found += f", {len(elsewhere)} also under another day: materialise that day again"
+        return verdict(TABLE_UNIQUE, expected="each id once", found=found, offenders=repeated + elsewhere)
+
+    def _day_facts(self, scope: DayScope) -> DayFacts:
+        """Both checks of the table judge one reading of it: a second one costs as much as the first."""
+        if scope not in self._facts:
+            self._facts[scope] = self.table.day_facts(scope)
+        return self._facts[scope]
 
     def _table_vectors(self, scope: DayScope) -> Verdict:
         promise = table_vectors_promise(self.dimension)
