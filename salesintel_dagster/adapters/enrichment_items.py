@@ -152,7 +152,9 @@ CHANGING = ("lease_owner", "lease_until", "state", "statuses", "updated_at", "ve
 def _status_item(status: ProductStatus) -> dict[str, Any]:
     told: dict[str, Any] = {"state": {"S": status.state.value}, "attempts": {"N": str(status.attempts)}}
     if status.reason is not None:
-        told |= {"reason": {"S": status.reason.value}, "detail": {"S": status.detail}}
+        told |= {"reason": {"S": status.reason.value}}
+    if status.detail:
+        told |= {"detail": {"S": status.detail}}
     return {"M": told}
 
 

@@ -18,8 +18,8 @@ from salesintel_dagster.adapters.aws_probes import (
     check_put,
     expiry_attribute,
 )
-from salesintel_dagster.adapters.infrastructure import TTL_ATTRIBUTE
 from salesintel_dagster.adapters.parameters import read_database_config
+from salesintel_dagster.adapters.table_expiry import TTL_ATTRIBUTE
 from salesintel_dagster.adapters.table_layout import TABLES
 from salesintel_dagster.adapters.table_probe import table_state
 from salesintel_dagster.doctor.patient import Patient, setting

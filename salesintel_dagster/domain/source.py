@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from salesintel_dagster.domain.errors import SettingInvalid, SourceMappingInvalid
@@ -90,8 +91,8 @@ def _is_number(value: object, largest: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceMapping:
-    """A table (`schema.table` or `table`) or one SELECT, and the column of each field.
+class FieldMapping:
+    """Which of a source's columns is which of our fields, and whose rows they are.
 
     `columns` maps our field to their column, letter by letter (no case folding); a field that is not named maps to
     the column of its own name, and an optional field mapped to None has no column. `tenant` names the tenant of a
@@ -100,21 +101,15 @@ class SourceMapping:
     time.
     """
 
-    table: str | None = "sales"
-    query: str | None = None
+    column_pattern: ClassVar[re.Pattern[str]] = IDENTIFIER
+
     columns: Mapping[str, str | None] = field(default_factory=dict)
     tenant: str | None = None
     tenants: frozenset[str] = frozenset()
     sold_at_zone: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse names that are not plain identifiers, and a query that is not one SELECT."""
-        if (self.table is None) == (self.query is None):
-            raise SourceMappingInvalid("a source names either a table or a query")
-        if self.table is not None:
-            self._check_table(self.table)
-        if self.query is not None:
-            check_query(self.query)
+        """Refuse names that are not plain."""
         for name, column in self.columns.items():
             self._check_column(name, column)
         for tenant in ({self.tenant} if self.tenant is not None else set()) | self.tenants:
@@ -123,20 +118,13 @@ class SourceMapping:
         if self.sold_at_zone is not None:
             _check_zone(self.sold_at_zone)
 
-    @staticmethod
-    def _check_table(table: str) -> None:
-        parts = table.split(".")
-        if len(parts) > 2 or not all(IDENTIFIER.fullmatch(part) for part in parts):  # noqa: PLR2004 - schema.table
-            raise SourceMappingInvalid(f"table {table!r}: expected name or schema.name of letters, digits and _")
-
-    @staticmethod
-    def _check_column(name: str, column: str | None) -> None:
+    def _check_column(self, name: str, column: str | None) -> None:
         if name not in SOURCE_FIELDS and name != RECORDED_AT:
             raise SourceMappingInvalid(f"columns: {name!r} is not a field; fields are {', '.join(SOURCE_FIELDS)}")
         if column is None:
             if name not in OPTIONAL_FIELDS and name != RECORDED_AT:
                 raise SourceMappingInvalid(f"columns: {name} is required and needs a column")
-        elif not IDENTIFIER.fullmatch(column):
+        elif not self.column_pattern.fullmatch(column):
             raise SourceMappingInvalid(f"columns: {name}: {column!r} is not a plain column name")
 
     def column_of(self, name: str) -> str | None:
@@ -153,6 +141,30 @@ class SourceMapping:
         if not tenants:
             raise SourceMappingInvalid("a source names its tenant, or the tenants whose rows it may send")
         return RowRules(tenants, default_currency, self.tenant)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMapping(FieldMapping):
+    """A table (`schema.table` or `table`) or one SELECT, and the column of each field."""
+
+    table: str | None = "sales"
+    query: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse names that are not plain identifiers, and a query that is not one SELECT."""
+        if (self.table is None) == (self.query is None):
+            raise SourceMappingInvalid("a source names either a table or a query")
+        if self.table is not None:
+            self._check_table(self.table)
+        if self.query is not None:
+            check_query(self.query)
+        FieldMapping.__post_init__(self)  # slots make a new class, which super() does not find
+
+    @staticmethod
+    def _check_table(table: str) -> None:
+        parts = table.split(".")
+        if len(parts) > 2 or not all(IDENTIFIER.fullmatch(part) for part in parts):  # noqa: PLR2004 - schema.table
+            raise SourceMappingInvalid(f"table {table!r}: expected name or schema.name of letters, digits and _")
 
 
 def _check_zone(name: str) -> None:

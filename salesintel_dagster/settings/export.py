@@ -36,7 +36,6 @@ class ExportSettings(BaseModel):
         (), description="host:port pairs that may be reached on non-public addresses (the embedded world's own)"
     )
 
-    embedding_provider: Literal["bedrock"] = Field("bedrock", description="Who makes the vectors")
     embedding_model: str = Field("amazon.titan-embed-image-v1", min_length=1, description="Bedrock model id or ARN")
     embedding_dimension: Annotated[Literal[256, 384, 1024], BeforeValidator(kinds.number)] = Field(
         1024, description="Length of a vector, in float32 values"

@@ -22,10 +22,10 @@ from salesintel_dagster.adapters.sql_reader import query
 from salesintel_dagster.adapters.table_layout import TABLES
 from salesintel_dagster.adapters.table_upkeep import IcebergTableKeeper
 from salesintel_dagster.adapters.titan import TitanEmbedder
+from salesintel_dagster.domain.alerts import AlertSink
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import SettingInvalid
 from salesintel_dagster.domain.ports import (
-    AlertSink,
     Embedder,
     ImageFetcher,
     ObjectStore,

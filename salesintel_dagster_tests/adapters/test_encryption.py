@@ -18,9 +18,11 @@ from pyiceberg.catalog import Catalog
 from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws import AwsClient, AwsClients, AwsTarget
 from salesintel_dagster.adapters.catalogs import open_catalog
-from salesintel_dagster.adapters.infrastructure import deploy, template
+from salesintel_dagster.adapters.infrastructure import deploy
+from salesintel_dagster.adapters.infrastructure_request import Choices, template
 from salesintel_dagster.adapters.lakehouse import IcebergSalesTable
 from salesintel_dagster.adapters.object_store import MULTIPART_BYTES
+from salesintel_dagster.commands.deploy import choices_of
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.settings import Settings
 from salesintel_dagster_tests.fakes.export_parts import ALL_CHECKS, FakeExport
@@ -46,7 +48,7 @@ def settings(stage: str) -> Settings:
 @pytest.fixture
 def bucket(aws: AwsClients, settings: Settings) -> str:
     """The template's bucket. The emulator leaves out the template's default encryption: it is put there as it says."""
-    deploy(aws, settings.stage, lambda _: None, object_key_arn=settings.kms_key_arn)
+    deploy(aws, settings.stage, lambda _: None, choices=choices_of(settings))
     aws.client("s3").put_bucket_encryption(
         Bucket=settings.bucket_name, ServerSideEncryptionConfiguration={"Rules": [bucket_default(KEY)]}
     )
@@ -141,7 +143,7 @@ def test_i8_every_object_of_the_bucket_lies_there_by_the_key_iceberg_s_own_files
 
 def test_without_a_key_no_put_names_one(aws: AwsClients, stage: str):
     plain = Settings(stage=stage)
-    deploy(aws, stage, lambda _: None, object_key_arn=plain.kms_key_arn)
+    deploy(aws, stage, lambda _: None, choices=choices_of(plain))
     seen = Seen(aws.client("s3"))
     wiring.object_store(plain, aws).put("staging/a", b"x", "text/plain")
     assert seen.encryptions == {(None, None)}
@@ -150,7 +152,7 @@ def test_without_a_key_no_put_names_one(aws: AwsClients, stage: str):
 
 def test_a_key_that_is_set_later_reaches_the_stack_by_the_next_deploy(aws: AwsClients, stage: str):
     assert "ObjectKeyPolicy" not in deploy(aws, stage, lambda _: None).resources
-    assert "ObjectKeyPolicy" in deploy(aws, stage, lambda _: None, object_key_arn=KEY).resources
+    assert "ObjectKeyPolicy" in deploy(aws, stage, lambda _: None, choices=Choices(object_key_arn=KEY)).resources
     [stack] = aws.client("cloudformation").describe_stacks(StackName=f"salesintel-{stage}")["Stacks"]
     given = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack["Parameters"]}
     assert given["ObjectKeyArn"] == KEY

@@ -12,17 +12,13 @@ from botocore.exceptions import ConnectTimeoutError
 
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.adapters.cloudwatch import CloudWatchMetrics
-from salesintel_dagster.adapters.infrastructure import (
-    EXPIRING_TABLES,
-    TTL_ATTRIBUTE,
-    DeployReport,
-    deploy,
-    template,
-)
+from salesintel_dagster.adapters.infrastructure import EXPIRING_TABLES, DeployReport, deploy
+from salesintel_dagster.adapters.infrastructure_request import template
 from salesintel_dagster.adapters.object_store import MULTIPART_BYTES, S3ObjectStore
 from salesintel_dagster.adapters.parameters import read_database_config
 from salesintel_dagster.adapters.progress import DynamoProgressLedger
 from salesintel_dagster.adapters.spend import DynamoSpendLedger
+from salesintel_dagster.adapters.table_expiry import TTL_ATTRIBUTE
 from salesintel_dagster.domain.errors import StoreUnavailable
 from salesintel_dagster.domain.metrics import MEASURES, NAMESPACE, Metric
 from salesintel_dagster.domain.progress import Progress, RunState

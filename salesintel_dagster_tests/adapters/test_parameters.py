@@ -71,10 +71,12 @@ class TestParse:
         assert flat.mapping == SourceMapping(table=None, query="SELECT * FROM sold", tenant="carousel-labs")
 
     @pytest.mark.parametrize("password", ["%zz", "a b", "'\"\\", "\N{KEY}", "@:/?#", "postgresql://x"])
-    def test_i3_a_password_is_taken_letter_by_letter(self, password: str) -> None:
+    def test_a_password_is_taken_letter_by_letter(self, password: str) -> None:
+        """I3"""
         assert parse_database_config(NAME, _text(password=password)).connection.password == password
 
-    def test_i3_no_password_in_the_repr(self) -> None:
+    def test_no_password_in_the_repr(self) -> None:
+        """I3"""
         config = parse_database_config(NAME, _text())
         assert CANARY not in repr(config)
         assert CANARY not in str(config)
@@ -131,7 +133,8 @@ class TestParse:
             (_text(query=f"{CANARY}; SELECT 1"), "query: expected one SELECT"),
         ],
     )
-    def test_i2_what_is_wrong_is_named_by_key_and_rule_and_never_by_value(self, text: str, rule: str) -> None:
+    def test_what_is_wrong_is_named_by_key_and_rule_and_never_by_value(self, text: str, rule: str) -> None:
+        """I2"""
         with pytest.raises(SettingInvalid) as failure:
             parse_database_config(NAME, text)
         assert str(failure.value).startswith(f"SSM parameter {NAME}: ")
@@ -148,12 +151,14 @@ class TestRead:
         ssm.put_parameter(Name=NAME, Value=_text(), Type="SecureString")
         assert read_database_config(ssm, NAME) == parse_database_config(NAME, _text())
 
-    def test_i2_a_parameter_that_is_not_there_says_what_to_store(self, aws: AwsClients) -> None:
+    def test_a_parameter_that_is_not_there_says_what_to_store(self, aws: AwsClients) -> None:
+        """I2"""
         with pytest.raises(SettingInvalid, match=f"{NAME}: not there; store host, port") as failure:
             read_database_config(aws.client("ssm"), NAME)
         assert "SecureString" in str(failure.value)
 
-    def test_i2_a_plain_string_is_refused(self, aws: AwsClients) -> None:
+    def test_a_plain_string_is_refused(self, aws: AwsClients) -> None:
+        """I2"""
         ssm = aws.client("ssm")
         ssm.put_parameter(Name=NAME, Value=_text(), Type="String")
         with pytest.raises(SettingInvalid, match="is a String; store it again as a SecureString") as failure:

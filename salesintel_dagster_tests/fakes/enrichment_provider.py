@@ -13,6 +13,7 @@ from salesintel_dagster.domain.enrichment.facts import Answer, LookUp, NoFacts, 
 from salesintel_dagster.domain.enrichment.ports import EnrichmentProvider
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
 from salesintel_dagster.domain.errors import ProviderFailure, ProviderRefused
+from salesintel_dagster_tests.fakes.wire import Wire
 
 PROVIDER = "local-scripted"
 UPDATED = datetime(2026, 11, 1, tzinfo=UTC)
@@ -40,7 +41,10 @@ class ScriptedProvider(EnrichmentProvider):
     identifier was answered.
     """
 
-    def __init__(self, *, max_per_request: int = 100, tokens: TokenLevel | None = None) -> None:
+    def __init__(
+        self, *, max_per_request: int = 100, tokens: TokenLevel | None = None, wire: Wire | None = None
+    ) -> None:
+        self.wire = wire or Wire()
         self.script: deque[ProviderFailure | Callable[[LookUp], None] | None] = deque()
         self.always: ProviderFailure | None = None
         self.none: dict[str, NoFacts] = {}
@@ -60,6 +64,10 @@ class ScriptedProvider(EnrichmentProvider):
         return self._max
 
     def look_up(self, request: LookUp) -> Answer:
+        with self.wire.call("look up"):
+            return self._looked_up(request)
+
+    def _looked_up(self, request: LookUp) -> Answer:
         with self._lock:
             self.requests.append(request)
             scripted = self.script.popleft() if self.script else self.always

@@ -49,6 +49,7 @@ class Reason(StrEnum):
     TIMEOUT = "TIMEOUT"
     OUT_OF_TOKENS = "OUT_OF_TOKENS"
     UNUSABLE = "UNUSABLE"
+    STORE_FAILED = "STORE_FAILED"
 
 
 @dataclass(frozen=True, slots=True)

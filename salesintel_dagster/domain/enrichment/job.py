@@ -82,6 +82,11 @@ def plan_of(job: str, size: int) -> str:
     return f"{job}-{size:02d}"
 
 
+def job_of(plan: str) -> str:
+    """Return the job that a plan cuts."""
+    return plan.rpartition("-")[0]
+
+
 def planned(  # noqa: PLR0913 - what a submission is made of, all by name
     *,
     tenant: str,
