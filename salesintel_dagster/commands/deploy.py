@@ -43,7 +43,7 @@ def deploy(*, really: bool, as_json: bool) -> None:
 
 
 def choices_of(settings: Settings) -> Choices:
-    """Return the bucket's key, and the model that the export's policy shall allow, if it is an id of Bedrock's own.
+    """Return key and threshold as they are set, and the model that the export's policy shall allow, if it is an id of Bedrock's own.
 
     An ARN (an inference profile, a provisioned model) needs a statement of its own: docs/aws.md.
     """
@@ -51,4 +51,4 @@ def choices_of(settings: Settings) -> Choices:
 
     model = settings.embedding_model
     allowed = model if settings.mode.value == "aws" and not model.startswith("arn:") else None
-    return Choices(allowed, settings.kms_key_arn)
+    return Choices(allowed, settings.kms_key_arn, settings.slow_export_seconds)

@@ -20,6 +20,7 @@ from salesintel_dagster.settings.encryption import EncryptionSettings
 from salesintel_dagster.settings.enrichment import EnrichmentSettings
 from salesintel_dagster.settings.export import ExportSettings
 from salesintel_dagster.settings.kinds import Catalog, Mode
+from salesintel_dagster.settings.metrics import MetricSettings
 from salesintel_dagster.settings.source import SourceSettings
 
 __all__ = ["Catalog", "Mode", "Settings", "variable_of"]
@@ -41,6 +42,7 @@ class Settings(
     AlertSettings,
     EnrichmentSettings,
     EncryptionSettings,
+    MetricSettings,
     EmbeddingCostSettings,
     ExportSettings,
     DeploymentSettings,

@@ -12,10 +12,12 @@ from botocore.exceptions import ConnectTimeoutError
 from salesintel_dagster.adapters.aws import AwsClient, AwsClients
 from salesintel_dagster.adapters.cloudwatch import CloudWatchMetrics
 from salesintel_dagster.adapters.infrastructure import deploy
+from salesintel_dagster.commands.deploy import choices_of
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import EmbeddingTransient, ImageRefused, MetricsNotSent, TableUnavailable
 from salesintel_dagster.domain.metrics import MAX_AT_ONCE, MEASURES, NAMESPACE, Metric, MetricSink
 from salesintel_dagster.domain.outcome import EmbeddingStatus, ImageStatus
+from salesintel_dagster.settings import Settings
 from salesintel_dagster_tests.fakes.export_parts import ALL_CHECKS, ALL_STAGES, FakeExport
 from salesintel_dagster_tests.fakes.metrics import InMemoryMetrics
 from salesintel_dagster_tests.fakes.source import TENANT
@@ -75,7 +77,7 @@ def stage() -> str:
 def told(services: Services, stage: str) -> AwsClient:
     """A day that fails, and days in which much goes wrong, told to the emulator by a real export."""
     aws = AwsClients(services.aws.new_target())
-    deploy(aws, stage, lambda _: None)
+    deploy(aws, stage, lambda _: None, choices=choices_of(Settings(slow_export_seconds=77)))
     cloudwatch: AwsClient = aws.client("cloudwatch", brief=True)
     world = FakeExport()
     world.sell(DAY, 3)
@@ -106,6 +108,10 @@ class TestTheAlarmsOfTheTemplate:
         for alarm in alarms:
             assert alarm["Namespace"] == NAMESPACE
             assert (alarm["MetricName"], _pairs(alarm)) in emitted, alarm["AlarmName"]
+
+    def test_slow_is_what_the_settings_say(self, told: AwsClient, stage: str):
+        alarms = told.describe_alarms(AlarmNames=[f"salesintel-{stage}-export-slow"])["MetricAlarms"]
+        assert [alarm["Threshold"] for alarm in alarms] == [77]
 
     def test_each_tells_the_topic_of_alerts(self, told: AwsClient, stage: str):
         for alarm in told.describe_alarms(AlarmNamePrefix=f"salesintel-{stage}-")["MetricAlarms"]:
