@@ -43,7 +43,7 @@ def deploy(*, really: bool, as_json: bool) -> None:
 
 
 def choices_of(settings: Settings) -> Choices:
-    """Return key and threshold as they are set, and the model that the export's policy shall allow, if it is an id of Bedrock's own.
+    """Return what the settings choose, and of the model only an id of Bedrock's own.
 
     An ARN (an inference profile, a provisioned model) needs a statement of its own: docs/aws.md.
     """
