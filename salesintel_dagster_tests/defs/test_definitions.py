@@ -111,6 +111,7 @@ SENSORS = {
 RESOURCES = [
     "analytics",
     "bedrock",
+    "cloudwatch",
     "dynamodb",
     "embedding_spend",
     "image_host",
