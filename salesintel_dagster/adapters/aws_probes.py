@@ -102,8 +102,6 @@ def topic_exists(sns: AwsClient, arn: str) -> bool | None:
     return True
 
 
-<<<<<<< HEAD
-=======
 def bucket_key(s3: AwsClient, bucket: str) -> str | None:
     """Return the KMS key by which a bucket encrypts what names none, empty for S3's own; None where we may not ask."""
     try:
@@ -116,7 +114,6 @@ def bucket_key(s3: AwsClient, bucket: str) -> str | None:
     return str(configured[0]["ApplyServerSideEncryptionByDefault"].get("KMSMasterKeyID", ""))
 
 
->>>>>>> bedrock
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Turn what boto3 raises into AwsRefused, with AWS's code and nothing of what was sent."""

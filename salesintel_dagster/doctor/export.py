@@ -209,16 +209,7 @@ def embedding_model(patient: Patient) -> Finding:
     """Ask the model for nothing, which is refused and free; with `paid_call`, for the vector of one small picture."""
     settings = patient.settings
     where = f"{settings.embedding_model} in {settings.bedrock_region}"
-<<<<<<< HEAD
     embedder = wiring.embedder(settings, patient.clients)
-=======
-    if not patient.paid_call:
-        try:
-            wiring.embedder(settings, patient.clients).check()
-        except EmbeddingFailure as failure:
-            return fail(str(failure), _model_remedy(patient))
-        return ok(f"{where} answers, and we may invoke it (nothing was paid; --paid-call makes one vector)")
->>>>>>> bedrock
     try:
         if not patient.paid_call:
             embedder.check()
