@@ -7,6 +7,7 @@ touches no other day: the error leaves this generator, and the caller goes on wi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from salesintel_dagster.domain.calendar import Hemisphere
@@ -14,6 +15,7 @@ from salesintel_dagster.domain.checks import Promise, Severity, Verdict
 from salesintel_dagster.domain.errors import CheckBlocked
 from salesintel_dagster.domain.ports import Embedder, ImageFetcher, ObjectStore, SaleSource, SalesTable
 from salesintel_dagster.flows.export.checks import ExportChecks
+from salesintel_dagster.flows.export.embedding_work import EmbeddingWork
 from salesintel_dagster.flows.export.embeddings import EmbeddingLimits, ImagesEmbedded, embed_images
 from salesintel_dagster.flows.export.images import ImageLimits, ImagesFetched, fetch_images
 from salesintel_dagster.flows.export.quarantine import Quarantine
@@ -74,23 +76,33 @@ class DayExport:
         Raises what a stage raises, and CheckBlocked when a blocking check fails: the stages after it do not run.
         """
         judges = self._checks()
-        for stage in STAGES:
-            if stage in stages:
-                self.run.progress.update(force=True, stage=stage)
-                result = self._runners()[stage]()
-                yield StageDone(stage, result, self._warnings())
-            for promise, judge in judges.of_stage(stage).items():
-                if promise.name in checks:
-                    found = judge(self.run.scope)
-                    self._tell(found)
-                    yield found
-                    self._stop_if_blocked(promise, found)
+        with self._embedding(stages) as embedding:
+            for stage in STAGES:
+                if stage in stages:
+                    self.run.progress.update(force=True, stage=stage)
+                    result = self._runners(embedding)[stage]()
+                    yield StageDone(stage, result, self._warnings())
+                for promise, judge in judges.of_stage(stage).items():
+                    if promise.name in checks:
+                        found = judge(self.run.scope)
+                        self._tell(found)
+                        yield found
+                        self._stop_if_blocked(promise, found)
 
-    def _runners(self) -> dict[str, Callable[[], StageResult]]:
+    @contextmanager
+    def _embedding(self, stages: frozenset[str]) -> Iterator[EmbeddingWork | None]:
+        """Have one embedding work for both stages, where both run: images go to it as they land."""
+        if not stages >= {PRODUCT_IMAGES, TITAN_EMBEDDINGS}:
+            yield None
+            return
+        with EmbeddingWork(self.parts.embedder, self.parts.store, self.rules.embeddings, self.run.clock) as work:
+            yield work
+
+    def _runners(self, embedding: EmbeddingWork | None) -> dict[str, Callable[[], StageResult]]:
         return {
             SALES_RAW: self._read,
-            PRODUCT_IMAGES: self._fetch,
-            TITAN_EMBEDDINGS: self._embed,
+            PRODUCT_IMAGES: lambda: self._fetch(embedding),
+            TITAN_EMBEDDINGS: lambda: self._embed(embedding),
             SMARTGO_SALES: self._write,
         }
 
@@ -126,7 +138,7 @@ class DayExport:
             allow_empty=self.rules.allow_empty,
         )
 
-    def _fetch(self) -> ImagesFetched:
+    def _fetch(self, embedding: EmbeddingWork | None) -> ImagesFetched:
         return fetch_images(
             self.run,
             self.parts.fetcher,
@@ -134,10 +146,12 @@ class DayExport:
             self._staged,
             self.rules.images,
             refetch=self.rules.refetch_images,
+            embedding=embedding,
         )
 
-    def _embed(self) -> ImagesEmbedded:
-        return embed_images(self.run, self.parts.embedder, self.parts.store, self._staged, self.rules.embeddings)
+    def _embed(self, begun: EmbeddingWork | None) -> ImagesEmbedded:
+        parts = self.parts
+        return embed_images(self.run, parts.embedder, parts.store, self._staged, self.rules.embeddings, begun=begun)
 
     def _write(self) -> SalesWritten:
         return write_sales(

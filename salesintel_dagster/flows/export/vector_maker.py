@@ -79,7 +79,7 @@ class VectorMaker:
         self._clock = clock
         self._calls = Calls()
         self._lock = threading.Lock()
-        self._last_good = clock.monotonic()
+        self._last_good = float("-inf")
         self._halt: EmbeddingFailure | None = None
         self._all_keys: frozenset[str] | None = None
 
@@ -93,16 +93,19 @@ class VectorMaker:
         """Why no call is made any more, if so."""
         return None if self._halt is None else str(self._halt)
 
-    def make(self, image_sha256: str, image_key: str) -> VectorBytes:
-        """Return the image's checked vector. Raises EmbeddingFailure and nothing else for what the world does."""
+    def make(self, image_sha256: str, image_key: str, image: bytes | None = None) -> VectorBytes:
+        """Return the checked vector of the image, which is read from the store unless it is given.
+
+        Raises EmbeddingFailure and nothing else for what the world does.
+        """
         cached = self._cached(image_sha256)
         if cached is not None:
             self._count(cache_hits=1)
             return cached
         self._refuse_if_over()
-        image = self._image(image_key)
+        picture = self._image(image_key) if image is None else image
         with self._slots:
-            vector = self._called(image)
+            vector = self._called(picture)
             self._keep(image_sha256, vector)
         return vector
 
@@ -157,7 +160,7 @@ class VectorMaker:
                     throttles += 1
                     self._slots.throttled(began)
                     self._count(throttles=1)
-                    wait = self._throttle_wait(throttles)
+                    wait = self._throttle_wait(throttles, started)
                     if wait is None:
                         self._stop(failure)
                 else:
@@ -167,9 +170,9 @@ class VectorMaker:
                     raise
             self._clock.sleep(wait)
 
-    def _throttle_wait(self, throttles: int) -> float | None:
+    def _throttle_wait(self, throttles: int, started: float) -> float | None:
         """Return the wait after a refusal by quota: as long as anyone gets through, nobody gives up."""
-        waiting = self._clock.monotonic() - self._last_good
+        waiting = self._clock.monotonic() - max(self._last_good, started)
         steps = min(throttles, max(self._retry.retries, 1))
         return self._throttle_retry.wait_seconds(steps, waiting, self._clock.jitter())
 
