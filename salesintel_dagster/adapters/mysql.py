@@ -28,7 +28,12 @@ from salesintel_dagster.adapters.mysql_sql import (
 from salesintel_dagster.adapters.watchdog import GRACE_SECONDS, Watchdog
 from salesintel_dagster.domain.calendar import DayWindow
 from salesintel_dagster.domain.columns import BATCH_ROWS
-from salesintel_dagster.domain.errors import SourceMappingInvalid, SourceRefused, SourceSchemaMismatch
+from salesintel_dagster.domain.errors import (
+    SourceMappingInvalid,
+    SourceRefused,
+    SourceSchemaMismatch,
+    SourceUnavailable,
+)
 from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.ports import SaleSource, SourceDay
 from salesintel_dagster.domain.retry import SOURCE_RETRY
@@ -144,13 +149,16 @@ class MySqlSource(SaleSource):
             **_tls(wanted),
         )
         try:
-            plain = _opened(wanted, guard.remaining_seconds())
-            guard.watch(plain.fileno())
             with guard.at_most(wanted.connect_timeout_seconds):
+                plain = _opened(wanted, guard.remaining_seconds())
+                guard.watch(plain.fileno())
                 connection.connect(plain)
         except (*_UNREADABLE, RuntimeError, AssertionError, IndexError) as error:
             guard.close()
             raise not_connected(error, wanted.place) from None
+        except SourceUnavailable:
+            guard.close()
+            raise
         return connection
 
     def _statement(self, connection: pymysql.Connection, window: DayWindow) -> DayStatement:
@@ -204,7 +212,11 @@ def _opened(wanted: ConnectionParameters, within_seconds: float) -> socket.socke
     if wanted.host.startswith("/"):
         local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         local.settimeout(seconds)
-        local.connect(wanted.host)
+        try:
+            local.connect(wanted.host)
+        except BaseException:
+            local.close()
+            raise
         return local
     plain = socket.create_connection((wanted.host, wanted.port), seconds)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
