@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,15 @@ import pytest
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.adapters.rest_sales import RestSource
 from salesintel_dagster.adapters.smartgo import SmartGoSource
+from salesintel_dagster.adapters.source_config import KINDS
 from salesintel_dagster.domain.errors import SettingInvalid
+from salesintel_dagster.domain.rest_source import RestMapping, RestParameters
+from salesintel_dagster.domain.source import ConnectionParameters, SourceMapping
 from salesintel_dagster.settings import Settings
 from salesintel_dagster.wiring import export_rules
 from salesintel_dagster.wiring.sources import sale_source
 
+ROOT = Path(__file__).resolve().parents[1]
 DATABASE = {"host": "db.example", "port": 1, "database": "d", "username": "u", "password": "canary", "tenant": "one"}
 API = {"url": "https://api.example/{from}/{to}", "token": "canary", "tenant": "one"}
 WITHOUT_DRIVER = """
@@ -59,7 +64,7 @@ def test_mysql_without_its_driver_says_what_to_install():
     """In a process of its own: this one has the driver."""
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_DRIVER, json.dumps({**DATABASE, "kind": "mysql"})],
-        cwd=Path(__file__).resolve().parents[1],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -71,3 +76,10 @@ def test_mysql_without_its_driver_says_what_to_install():
 def test_the_settings_say_how_often_and_how_long_a_day_is_read():
     rules = export_rules(Settings(source_retries=7, source_deadline_seconds=60))
     assert (rules.source.retries, rules.source.deadline_seconds) == (7, 60)
+
+
+def test_the_document_names_every_kind_and_every_key():
+    text = (ROOT / "docs" / "settings.md").read_text().partition("## The source")[2]
+    described = (ConnectionParameters, RestParameters, SourceMapping, RestMapping)
+    keys = {each.name for kind in described for each in fields(kind)} | set(KINDS)
+    assert not [key for key in sorted(keys) if f"`{key}`" not in text]
