@@ -45,4 +45,5 @@ lock: $(INSTALLED) ## Compile requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra local --extra mysql --group dev --universal --generate-hashes --no-header --no-strip-extras --upgrade -o requirements.lock
 
 clean: ## Remove the environment and the embedded world's state
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m salesintel_dagster.local.clean .salesintel; fi
 	rm -rf $(VENV) .salesintel

@@ -20,6 +20,7 @@ from salesintel_dagster.domain.source import ConnectionParameters, SourceMapping
 from salesintel_dagster.settings import Settings
 from salesintel_dagster.wiring import export_rules
 from salesintel_dagster.wiring.sources import sale_source
+from salesintel_dagster_tests.fakes.spend import InMemorySpendLedger
 
 ROOT = Path(__file__).resolve().parents[1]
 DATABASE = {"host": "db.example", "port": 1, "database": "d", "username": "u", "password": "canary", "tenant": "one"}
@@ -74,7 +75,7 @@ def test_mysql_without_its_driver_says_what_to_install():
 
 
 def test_the_settings_say_how_often_and_how_long_a_day_is_read():
-    rules = export_rules(Settings(source_retries=7, source_deadline_seconds=60))
+    rules = export_rules(Settings(source_retries=7, source_deadline_seconds=60), InMemorySpendLedger())
     assert (rules.source.retries, rules.source.deadline_seconds) == (7, 60)
 
 

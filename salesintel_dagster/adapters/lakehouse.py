@@ -1,4 +1,4 @@
-"""The keyed Iceberg table behind the SalesTable port, and the only module that writes rows to Iceberg.
+"""The keyed Iceberg table behind the SalesTable port, and the only module that writes its rows.
 
 A day is replaced by one transaction: an overwrite with an exact filter is a compare-and-set that refuses the loser
 of a race, and the loser redoes the whole replacement on the new state. append, upsert and dynamic partition
@@ -8,7 +8,6 @@ File rule: one data file never mixes days, tenants or sources, so that replacing
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,8 +18,10 @@ import pyarrow.compute as pc
 
 from salesintel_dagster.adapters.commit_attempts import CommitAttempts, translated
 from salesintel_dagster.adapters.commit_witness import CommitWitness, committed_property
+from salesintel_dagster.adapters.opened_table import OpenedTable
+from salesintel_dagster.adapters.other_days import OtherDays
 from salesintel_dagster.adapters.planned_files import scan
-from salesintel_dagster.adapters.table_layout import SALES_TABLE, day_filter, load_or_create
+from salesintel_dagster.adapters.table_layout import SALES_TABLE, day_filter
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.columns import SALES_SCHEMA
 from salesintel_dagster.domain.day_frame import KEY, DayFrame, chunked, repeated_sale_ids
@@ -51,13 +52,11 @@ class IcebergSalesTable(SalesTable):
         retry: RetryPolicy = COMMIT_RETRY,
         chunk_rows: int = CHUNK_ROWS,
     ) -> None:
-        self._connect = connect
         self._clock = clock
-        self._name = name
         self._attempts = CommitAttempts(clock, retry)
         self._chunk_rows = chunk_rows
-        self._catalog: Catalog | None = None
-        self._lock = threading.Lock()
+        self._other_days = OtherDays()
+        self._load = OpenedTable(connect, name, SALES_SCHEMA)
 
     def replace_day(
         self,
@@ -74,10 +73,12 @@ class IcebergSalesTable(SalesTable):
         return replacement.commit(snapshots, tries, self._clock.monotonic() - started)
 
     def day_facts(self, scope: DayScope) -> DayFacts:
-        """Count the scope's rows and add up their prices, reading no vector. Raises TableUnavailable, SchemaDrift."""
-        _, rows = self._attempts.until_done(lambda: _read(self._load(), scope, (*KEY, "sold_price")))
-        total = pc.sum(rows.column("sold_price"), min_count=0).as_py()
-        return DayFacts(rows.num_rows, total, repeated_sale_ids(rows.select(KEY)))
+        """Count the scope's rows, add up their prices and look for their ids elsewhere, reading no vector.
+
+        Raises TableUnavailable, SchemaDrift.
+        """
+        _, facts = self._attempts.until_done(lambda: self._facts(self._load(), scope))
+        return facts
 
     def read_day(self, scope: DayScope, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
         """Stream some columns of the scope's rows. Raises TableUnavailable, SchemaDrift."""
@@ -90,11 +91,11 @@ class IcebergSalesTable(SalesTable):
         _, table = self._attempts.until_done(self._load)
         return committed_property(table.metadata, {DAY: scope.day.isoformat(), SOURCE: scope.source_system}, name)
 
-    def _load(self) -> Table:
-        with self._lock:
-            if self._catalog is None:
-                self._catalog = self._connect()
-        return load_or_create(self._catalog, self._name)
+    def _facts(self, table: Table, scope: DayScope) -> DayFacts:
+        rows = _read(table, scope, (*KEY, "sold_price"))
+        total = pc.sum(rows.column("sold_price"), min_count=0).as_py()
+        keys = rows.select(KEY)
+        return DayFacts(rows.num_rows, total, repeated_sale_ids(keys), self._other_days.of(table, scope, keys))
 
 
 @dataclass(slots=True)

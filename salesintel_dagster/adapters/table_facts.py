@@ -53,13 +53,8 @@ class LiveFiles:
         return [self._tasks[fact.path].file for fact in facts]
 
     def rows(self, facts: Iterable[FileFact]) -> Iterator[pa.RecordBatch]:
-        """Stream all rows of these files, one file in memory at a time, columns found by field id."""
-        scan = ArrowScan(self._table.metadata, self._table.io, self._table.schema(), AlwaysTrue())
-        # A file keeps the Arrow types of its writer: string here, large_string there.
-        target = self._table.schema().as_arrow()
-        for fact in facts:
-            for batch in scan.to_record_batches([self._tasks[fact.path]]):
-                yield batch.cast(target)
+        """Stream all rows of these files, one file in memory at a time."""
+        return rows_of(self._table, (self._tasks[fact.path] for fact in facts))
 
     def _fact(self, task: FileScanTask) -> FileFact:
         file = task.file
@@ -87,6 +82,16 @@ class LiveFiles:
         if low is None or high is None or (file.null_value_counts or {}).get(field.field_id) != 0:
             return None, None
         return _value(field.field_type, low), _value(field.field_type, high)
+
+
+def rows_of(table: Table, tasks: Iterable[FileScanTask]) -> Iterator[pa.RecordBatch]:
+    """Stream all rows of planned files, one file in memory at a time, columns found by field id."""
+    scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
+    # A file keeps the Arrow types of its writer: string here, large_string there.
+    target = table.schema().as_arrow()
+    for task in tasks:
+        for batch in scan.to_record_batches([task]):
+            yield batch.cast(target)
 
 
 def within(table: Table, places: Sequence[Place]) -> BooleanExpression:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "pricing_intelligence"
 SALES_TABLE = "smartgo_sales"
+HISTORY_TABLE = "sales_history"
 TABLES = (SALES_TABLE,)
 """Every table that upkeep looks after."""
 PARTITION_COLUMNS = ("tenant_id", "year", "month")
@@ -66,13 +67,13 @@ def day_filter(scope: DayScope) -> BooleanExpression:
     )
 
 
-def sales_schema() -> Schema:
-    """Return SALES_SCHEMA as an Iceberg schema: field ids by position, list elements after all columns."""
+def sales_schema(columns: pa.Schema = SALES_SCHEMA) -> Schema:
+    """Return the columns as an Iceberg schema: field ids by position, list elements after all columns."""
     from pyiceberg.io.pyarrow import pyarrow_to_schema  # noqa: PLC0415 - lazy, see the module's docstring
 
-    last = len(SALES_SCHEMA)
+    last = len(columns)
     fields = []
-    for number, field in enumerate(SALES_SCHEMA, start=1):
+    for number, field in enumerate(columns, start=1):
         kind = field.type
         if pa.types.is_list(kind):
             last += 1
@@ -99,7 +100,7 @@ def partition_spec(schema: Schema) -> PartitionSpec:
     )
 
 
-def load_or_create(catalog: Catalog, name: str) -> Table:
+def load_or_create(catalog: Catalog, name: str, columns: pa.Schema = SALES_SCHEMA) -> Table:
     """Return the table, made on first use; of two that make it at once, both get the same one.
 
     Raises SchemaDrift where a table of that name is laid out otherwise, and the vendor's errors.
@@ -110,16 +111,16 @@ def load_or_create(catalog: Catalog, name: str) -> Table:
     try:
         table = catalog.load_table(identifier)
     except NoSuchTableError:
-        table = _create(catalog, identifier)
-    check_layout(table)
+        table = _create(catalog, identifier, columns)
+    check_layout(table, columns)
     return table
 
 
-def _create(catalog: Catalog, identifier: tuple[str, str]) -> Table:
+def _create(catalog: Catalog, identifier: tuple[str, str], columns: pa.Schema) -> Table:
     from pyiceberg.exceptions import TableAlreadyExistsError  # noqa: PLC0415 - lazy
 
     _ensure_namespace(catalog)
-    schema = sales_schema()
+    schema = sales_schema(columns)
     try:
         return catalog.create_table(
             identifier, schema, partition_spec=partition_spec(schema), properties=TABLE_PROPERTIES
@@ -137,10 +138,10 @@ def _ensure_namespace(catalog: Catalog) -> None:
             raise
 
 
-def check_layout(table: Table) -> None:
+def check_layout(table: Table, columns: pa.Schema = SALES_SCHEMA) -> None:
     """Refuse a table whose columns or partitions are not ours. Raises SchemaDrift naming each difference."""
     found = {field.name: f"{field.field_type} {_presence(field.required)}" for field in table.schema().fields}
-    expected = {field.name: f"{field.field_type} {_presence(field.required)}" for field in sales_schema().fields}
+    expected = {field.name: f"{field.field_type} {_presence(field.required)}" for field in sales_schema(columns).fields}
     differences = [
         f"column {name}: expected {expected.get(name, 'none')}, found {found.get(name, 'none')}"
         for name in {**expected, **found}

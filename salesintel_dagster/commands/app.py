@@ -28,6 +28,7 @@ COMMANDS = {
     "tables": "The Iceberg tables' snapshots, files and sizes, and their upkeep.",
     "quarantine": "Rows that were not taken, why, and trying them again.",
     "deploy": "Deploy the infrastructure template.",
+    "doctor": "Is every dependency reachable, permitted and configured?",
 }
 MODULES = {"history": "status"}
 """Commands that live in another command's module."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import uuid
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +29,7 @@ def command_line(instance: dg.DagsterInstance, instance_folder: Path) -> Iterato
     folder.mkdir(exist_ok=True)
     for file in folder.glob("*.lock"):
         _bury(instance, file)
-    name = uuid.uuid4().hex
+    name = secrets.token_hex(4)  # a tag that fits into the UI's list of runs
     unlocked, own = folder / name, folder / f"{name}.lock"
     descriptor = os.open(unlocked, os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -30,16 +30,17 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @click.command(epilog="Example: salesintel up --port 3100")
 @click.option("--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(1, 65535), help="Port of the UI.")
-def up(port: int) -> None:
+@click.option("--read-only", is_flag=True, help="Viewer mode: the UI shows all and launches or changes nothing.")
+def up(port: int, *, read_only: bool) -> None:
     """The Dagster UI and daemon on this machine; Ctrl-C or SIGTERM stops all, state is kept.
 
-    Listens on 127.0.0.1 only. The 03:00 UTC schedule runs while this does.
+    Listens on 127.0.0.1 only. The 03:00 UTC schedule and the sensors run while this does, in viewer mode too.
     """
     stop = threading.Event()
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: _stop(stop))
     with suppress(KeyboardInterrupt), _only_one(), session() as opened:
-        _serve(opened, port, stop)
+        _serve(opened, port, stop, read_only=read_only)
     click.echo("All stopped.", err=True)
 
 
@@ -50,7 +51,7 @@ def _stop(stop: threading.Event) -> None:
         raise KeyboardInterrupt
 
 
-def _serve(opened: Session, port: int, stop: threading.Event) -> None:
+def _serve(opened: Session, port: int, stop: threading.Event, *, read_only: bool) -> None:
     from salesintel_dagster.local.ports import free_port  # noqa: PLC0415 - after --help
     from salesintel_dagster.local.processes import Supervisor  # noqa: PLC0415 - same
 
@@ -62,8 +63,11 @@ def _serve(opened: Session, port: int, stop: threading.Event) -> None:
     try:
         click.echo("Starting the Dagster webserver and daemon ...", err=True)
         _end_lost_runs()
-        supervisor.start(_children(instance, chosen), START_SECONDS)
-        click.echo(f"Dagster UI: http://{LOOPBACK}:{chosen}   (Ctrl-C stops everything; state stays in {home()})")
+        supervisor.start(_children(instance, chosen, read_only=read_only), START_SECONDS)
+        viewer = " (viewer mode: nothing can be launched or changed there)" if read_only else ""
+        click.echo(
+            f"Dagster UI: http://{LOOPBACK}:{chosen}{viewer}   (Ctrl-C stops everything; state stays in {home()})"
+        )
         while not stop.wait(WATCH_SECONDS):
             failed = supervisor.failed or (opened.world.failed if opened.world is not None else None)
             if failed is not None:
@@ -100,13 +104,20 @@ def _only_one() -> Iterator[None]:
         os.close(descriptor)
 
 
-def _children(instance: Path, port: int) -> list[Child]:
+def _children(instance: Path, port: int, *, read_only: bool) -> list[Child]:
     from salesintel_dagster.local.processes import Child  # noqa: PLC0415 - after --help
 
     logs = home() / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     workspace = _workspace()
-    webserver = ("-m", "salesintel_dagster.webserver", "--port", str(port), *workspace)
+    webserver = (
+        "-m",
+        "salesintel_dagster.webserver",
+        "--port",
+        str(port),
+        *workspace,
+        *(["--read-only"] if read_only else []),
+    )
     daemon = ("-m", "dagster._daemon", "run", *workspace)
     environment = {**os.environ, "DAGSTER_HOME": str(instance)}
     return [

@@ -73,14 +73,14 @@ def _missing(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         job_name=JOB,
         minimum_interval_seconds=TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Every 10 minutes: export the days of the last {MISSING_DAYS} that are due and were never "
-        "exported, after downtime or a failed night. A failed day is tried 5 times over 17 hours.",
+        description=f"Every 10 minutes: export the days of the last {MISSING_DAYS}, from the schedule's first night "
+        "on, that were never exported, after downtime or a failed night. A failed day is tried 5 times over 17 hours.",
     )
     def smartgo_missing_days(context: dg.SensorEvaluationContext) -> Asked:
         history = ExportHistory(context.instance)
-        missing = missing_days(_newest(settings, clock), history.exported())
+        missing = missing_days(_newest(settings, clock), history.exported(), history.first_night())
         if not missing:
-            return dg.SkipReason("Every day that is due since the first export is in the table.")
+            return dg.SkipReason("Every day that is due since the first night is in the table.")
         if history.backfilling():
             return dg.SkipReason(f"{told(missing)}: never exported; a backfill is under way, which may bring them.")
         since = clock.now() - timedelta(days=MISSING_DAYS + 1)

@@ -13,6 +13,7 @@ from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.defs.io_managers import NoValuesIOManager
 from salesintel_dagster.settings import Settings
+from salesintel_dagster.wiring import embedding_cost, sales
 from salesintel_dagster.wiring.sources import sale_source
 
 
@@ -55,6 +56,15 @@ def build(settings: Settings) -> dict[str, object]:
         "dynamodb": _resource(
             lambda: wiring.progress_ledger(settings, clients()),
             f"DynamoDB table {settings.progress_table_name}: export progress by day and run.",
+        ),
+        "embedding_spend": _resource(
+            lambda: embedding_cost.spend_ledger(settings, clients()),
+            f"DynamoDB table {settings.progress_table_name}: what all runs of a day spent on embeddings, "
+            f"at most {settings.embedding_budget_day_usd} USD.",
+        ),
+        "sales_ttl_store": _resource(
+            lambda: sales.ttl_store(settings, clients()),
+            f"DynamoDB table {settings.sales_table_name} as the TTL backfill sees it: all tenants' items.",
         ),
         "io_manager": NoValuesIOManager(),
     }

@@ -23,7 +23,6 @@ from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.progress import Progress
 from salesintel_dagster.domain.retry import SOURCE_RETRY
 from salesintel_dagster.domain.sale import RowRules, SourceRow
-from salesintel_dagster.domain.upkeep import StepDone, Survey, UpkeepRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +120,10 @@ class Embedder(ABC):
         Raises EmbeddingTransient, EmbeddingRefused (this image), EmbedderUnusable (every image).
         """
 
+    @abstractmethod
+    def check(self) -> None:
+        """Ask, at no cost, whether the model may be called. Raises EmbedderUnusable, EmbeddingTransient."""
+
 
 @dataclass(frozen=True, slots=True)
 class DayScope:
@@ -132,12 +135,21 @@ class DayScope:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherDay:
+    """A sale of a day that the table also holds under another day of the same source."""
+
+    sale_id: str
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
 class DayFacts:
-    """What the table holds of a day: the other side of the source check."""
+    """What the table holds of a day: the other side of the source check. Of the ids, the first ones are told."""
 
     rows: int
     price_sum: Decimal
     duplicate_sale_ids: tuple[str, ...] = ()
+    other_days: tuple[OtherDay, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,35 +196,6 @@ class SalesTable(ABC):
 
         None where no such commit is known (any more: old snapshots expire). Raises TableUnavailable.
         """
-
-
-class TableKeeper(ABC):
-    """Upkeep of one Iceberg table beside its writers. Nothing here changes a row; only `remove` deletes files.
-
-    Each method reads the table's present state, so that it can be called again after any failure or kill. All raise
-    TableUnavailable; those that commit raise CommitConflict, the table being as it was.
-    """
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The table's name, without its namespace; also the key of the asset that stands for it."""
-
-    @abstractmethod
-    def survey(self, rules: UpkeepRules, now: datetime) -> Survey | None:
-        """Tell how the table stands and what the three steps would do; None where it was never made."""
-
-    @abstractmethod
-    def compact(self, rules: UpkeepRules, now: datetime) -> StepDone:
-        """Write many small files of one place as few, then many manifests of one month as one."""
-
-    @abstractmethod
-    def expire(self, rules: UpkeepRules, now: datetime) -> StepDone:
-        """Forget old snapshots and note the time of this upkeep in the table. Their files stay for `remove`."""
-
-    @abstractmethod
-    def remove(self, rules: UpkeepRules, now: datetime) -> StepDone:
-        """Delete old files that no retained metadata refers to. Raises UpkeepRefused, having deleted nothing."""
 
 
 class ProgressLedger(ABC):

@@ -31,25 +31,24 @@ from salesintel_dagster.domain.ports import (
     ObjectStore,
     ProgressLedger,
     SalesTable,
-    TableKeeper,
 )
 from salesintel_dagster.domain.redaction import Redaction
 from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster.domain.spend import SpendLedger
+from salesintel_dagster.domain.table_keeper import TableKeeper
 from salesintel_dagster.flows.export.backfill import SOURCE_SYSTEM
 from salesintel_dagster.flows.export.day import ExportRules
-from salesintel_dagster.flows.export.embeddings import CallBudget, EmbeddingLimits
 from salesintel_dagster.flows.export.images import ImageLimits
 from salesintel_dagster.flows.export.quarantine import Quarantine
 from salesintel_dagster.settings import Catalog as CatalogKind
 from salesintel_dagster.settings import Settings, variable_of
+from salesintel_dagster.wiring.embedding_cost import embedding_limits
 from salesintel_dagster.wiring.sources import source_retry
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.catalog import Catalog
 
-EMBEDDING_DEADLINE_SECONDS = 120.0
-"""All tries at one vector together; botocore's own throttling waits lie inside."""
 S3_TABLES_SIGNING = "s3tables"
 
 
@@ -158,16 +157,12 @@ def quarantine(store: ObjectStore) -> Quarantine:
     return Quarantine(store, SOURCE_SYSTEM)
 
 
-def export_rules(settings: Settings) -> ExportRules:
+def export_rules(settings: Settings, spend: SpendLedger) -> ExportRules:
     """Return the limits and thresholds of one run; its embedding budget is shared by all its days."""
     images = RetryPolicy(settings.image_retries, settings.image_retry_base_seconds, settings.image_deadline_seconds)
     return ExportRules(
         ImageLimits(settings.image_concurrency, settings.image_concurrency_per_host, images),
-        EmbeddingLimits(
-            settings.embedding_concurrency,
-            CallBudget(settings.embedding_budget_calls),
-            RetryPolicy(deadline_seconds=EMBEDDING_DEADLINE_SECONDS),
-        ),
+        embedding_limits(settings, spend),
         settings.hemisphere,
         settings.null_vector_warn_share,
         settings.null_vector_error_share,

@@ -10,16 +10,12 @@ import yaml
 from botocore.exceptions import ConnectTimeoutError
 
 from salesintel_dagster.adapters.aws import AwsClients
-from salesintel_dagster.adapters.infrastructure import (
-    EXPIRING_TABLES,
-    TTL_ATTRIBUTE,
-    DeployReport,
-    deploy,
-    template,
-)
+from salesintel_dagster.adapters.infrastructure import EXPIRING_TABLES, DeployReport, deploy
+from salesintel_dagster.adapters.infrastructure_request import template
 from salesintel_dagster.adapters.object_store import MULTIPART_BYTES, S3ObjectStore
-from salesintel_dagster.adapters.parameters import read_database_config
+from salesintel_dagster.adapters.parameters import read_source_config
 from salesintel_dagster.adapters.progress import DynamoProgressLedger
+from salesintel_dagster.adapters.table_expiry import TTL_ATTRIBUTE
 from salesintel_dagster.domain.errors import StoreUnavailable
 from salesintel_dagster.domain.progress import Progress, RunState
 
@@ -62,7 +58,13 @@ class TestTemplate:
             for name, resource in parsed["Resources"].items()
             if resource.get("DeletionPolicy") == resource.get("UpdateReplacePolicy") == "Retain"
         }
-        assert kept == {"AnalyticsBucket", "ExportProgressTable", "SalesIntelligenceTable", "IdempotencyTable"}
+        assert kept == {
+            "AnalyticsBucket",
+            "ExportProgressTable",
+            "SalesIntelligenceTable",
+            "IdempotencyTable",
+            "EnrichmentStatusTable",
+        }
 
     @pytest.mark.parametrize("name", EXPIRING_TABLES)
     def test_every_table_is_encrypted_recoverable_and_paid_by_request(self, parsed: dict[str, Any], name: str) -> None:
@@ -81,7 +83,7 @@ class TestTemplate:
         assert "VersioningConfiguration" not in bucket
         rules = bucket["LifecycleConfiguration"]["Rules"]
         assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
-        assert [rule["Prefix"] for rule in rules if "ExpirationInDays" in rule] == ["staging/"]
+        assert [rule["Prefix"] for rule in rules if "ExpirationInDays" in rule] == ["staging/", "dagster/compute-logs/"]
 
     def test_the_export_may_make_the_calls_that_its_stores_make_and_hardly_another(
         self, parsed: dict[str, Any], aws: AwsClients, stage: str, tmp_path: Path
@@ -99,15 +101,19 @@ class TestTemplate:
         allowed = {action for statement in policy["Statement"] for action in _listed(statement["Action"])}
         assert {IAM_ACTIONS[operation] for operation in called} == allowed - OTHER_ACTIONS
 
-    def test_the_export_may_do_nothing_to_everything(self, parsed: dict[str, Any]) -> None:
-        policy = parsed["Resources"]["ExportPolicy"]["Properties"]["PolicyDocument"]
-        for statement in policy["Statement"]:
+    @pytest.mark.parametrize("name", ["ExportPolicy", "AlertsPolicy", "ComputeLogsPolicy"])
+    def test_a_policy_allows_nothing_to_everything(self, parsed: dict[str, Any], name: str) -> None:
+        for statement in parsed["Resources"][name]["Properties"]["PolicyDocument"]["Statement"]:
             actions, targets = _listed(statement["Action"]), _listed(statement["Resource"])
             assert not any("*" in action for action in actions), statement["Sid"]
             for target in targets:
                 ((_, text),) = target.items()
-                assert text.startswith(("arn:", "${", "AnalyticsBucket", "ExportProgressTable")), statement["Sid"]
+                ours = ("arn:", "${", "AnalyticsBucket", "ExportProgressTable", "AlertsTopic")
+                assert text.startswith(ours), statement["Sid"]
                 assert "*" not in text or text.endswith("/*"), statement["Sid"]
+
+    def test_the_keys_are_used_for_the_parameter_alone(self, parsed: dict[str, Any]) -> None:
+        policy = parsed["Resources"]["ExportPolicy"]["Properties"]["PolicyDocument"]
         keys = next(statement for statement in policy["Statement"] if statement["Action"] == "kms:Decrypt")
         assert set(keys["Condition"]["StringEquals"]) == {"kms:ViaService", "kms:EncryptionContext:PARAMETER_ARN"}
 
@@ -124,6 +130,7 @@ IAM_ACTIONS = {
     "PutItem": "dynamodb:PutItem",
     "GetItem": "dynamodb:GetItem",
     "Query": "dynamodb:Query",
+    "UpdateItem": "dynamodb:UpdateItem",
     "GetParameter": "ssm:GetParameter",
 }
 OTHER_ACTIONS = {
@@ -148,9 +155,11 @@ def _use_every_store(aws: AwsClients, report: DeployReport, parameter: str, fold
         store.put("staging/large", folder / "large", "text/plain")
     now = datetime.now(UTC)
     ledger = DynamoProgressLedger(aws.client("dynamodb"), report.resources["ExportProgressTable"])
-    ledger.record(Progress(now.date(), "run", now, now, RunState.RUNNING, "stage"))
+    running = Progress(now.date(), "run", now, now, RunState.RUNNING, "stage")
+    ledger.record(running)
     assert ledger.newest(now.date()) == ledger.history(now.date())[0]
-    read_database_config(aws.client("ssm"), parameter)
+    assert ledger.lose(running, now)
+    read_source_config(aws.client("ssm"), parameter)
 
 
 def _fail(**_: object) -> None:

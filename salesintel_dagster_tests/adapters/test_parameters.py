@@ -60,7 +60,8 @@ class TestParse:
             sold_at_zone="Europe/Vilnius",
         )
 
-    def test_i6_a_server_elsewhere_is_trusted_unverified_only_where_the_parameter_says_so(self) -> None:
+    def test_a_server_elsewhere_is_trusted_unverified_only_where_the_parameter_says_so(self) -> None:
+        """I6"""
         config = parse_source_config(NAME, _text(sslmode="disable", allow_unverified_tls=True))
         assert config.connection.tls_mode == "disable"
         assert parse_source_config(NAME, _text(allow_unverified_tls=True)).connection.tls_mode == "verify-full"
@@ -76,10 +77,12 @@ class TestParse:
         assert flat.mapping == SourceMapping(table=None, query="SELECT * FROM sold", tenant="carousel-labs")
 
     @pytest.mark.parametrize("password", ["%zz", "a b", "'\"\\", "\N{KEY}", "@:/?#", "postgresql://x"])
-    def test_i3_a_password_is_taken_letter_by_letter(self, password: str) -> None:
+    def test_a_password_is_taken_letter_by_letter(self, password: str) -> None:
+        """I3"""
         assert parse_source_config(NAME, _text(password=password)).connection.password == password
 
-    def test_i3_no_password_in_the_repr(self) -> None:
+    def test_no_password_in_the_repr(self) -> None:
+        """I3"""
         config = parse_source_config(NAME, _text())
         assert CANARY not in repr(config)
         assert CANARY not in str(config)
@@ -136,7 +139,8 @@ class TestParse:
             (_text(query=f"{CANARY}; SELECT 1"), "query: expected one SELECT"),
         ],
     )
-    def test_i2_what_is_wrong_is_named_by_key_and_rule_and_never_by_value(self, text: str, rule: str) -> None:
+    def test_what_is_wrong_is_named_by_key_and_rule_and_never_by_value(self, text: str, rule: str) -> None:
+        """I2"""
         with pytest.raises(SettingInvalid) as failure:
             parse_source_config(NAME, text)
         assert str(failure.value).startswith(f"SSM parameter {NAME}: ")
@@ -161,7 +165,8 @@ class TestParse:
         assert CANARY not in repr(config) + str(config)
 
     @pytest.mark.parametrize("kind", ["oracle", CANARY, "", None, 5, ["rest"], {"rest": 1}, "REST"])
-    def test_i2_an_unknown_kind_is_refused_by_naming_the_known_ones(self, kind: object) -> None:
+    def test_an_unknown_kind_is_refused_by_naming_the_known_ones(self, kind: object) -> None:
+        """I2"""
         with pytest.raises(SettingInvalid) as failure:
             parse_source_config(NAME, _text(kind=kind))
         assert str(failure.value) == f"SSM parameter {NAME}: kind: expected one of postgres, mysql, rest"
@@ -197,7 +202,8 @@ class TestParse:
             ({"columns": {"brand": "a.b.c.d.e.f.g.h.i"}}, "is not a plain column name"),
         ],
     )
-    def test_i2_what_is_wrong_with_an_api_is_named_by_key_and_rule(self, changes: dict[str, object], rule: str) -> None:
+    def test_what_is_wrong_with_an_api_is_named_by_key_and_rule(self, changes: dict[str, object], rule: str) -> None:
+        """I2"""
         document = {key: value for key, value in {**API, **changes}.items() if value is not ...}
         with pytest.raises(SettingInvalid) as failure:
             parse_source_config(NAME, json.dumps(document))
@@ -219,12 +225,14 @@ class TestRead:
         ssm.put_parameter(Name=NAME, Value=_text(), Type="SecureString")
         assert read_source_config(ssm, NAME) == parse_source_config(NAME, _text())
 
-    def test_i2_a_parameter_that_is_not_there_says_what_to_store(self, aws: AwsClients) -> None:
+    def test_a_parameter_that_is_not_there_says_what_to_store(self, aws: AwsClients) -> None:
+        """I2"""
         with pytest.raises(SettingInvalid, match=f"{NAME}: not there; store host, port") as failure:
             read_source_config(aws.client("ssm"), NAME)
         assert "SecureString" in str(failure.value)
 
-    def test_i2_a_plain_string_is_refused(self, aws: AwsClients) -> None:
+    def test_a_plain_string_is_refused(self, aws: AwsClients) -> None:
+        """I2"""
         ssm = aws.client("ssm")
         ssm.put_parameter(Name=NAME, Value=_text(), Type="String")
         with pytest.raises(SettingInvalid, match="is a String; store it again as a SecureString") as failure:

@@ -61,21 +61,30 @@ ASSETS = {
 
 CHECKS = """
 product_images     images_are_there                         daily
+smartgo_sales      table_has_one_model                      daily
 smartgo_sales      table_ids_are_unique                     daily
 smartgo_sales      table_matches_source                     daily
+smartgo_sales      table_vectors_are_1024_dim               daily
 smartgo_sales_raw  no_row_in_quarantine                     daily
 smartgo_sales_raw  required_fields_are_there                daily
 smartgo_sales_raw  sale_ids_are_unique                      daily
 titan_embeddings   different_images_have_different_vectors  daily
+titan_embeddings   embedding_was_not_stopped                daily
 titan_embeddings   null_vector_share                        daily
 titan_embeddings   one_model_only                           daily
 titan_embeddings   vectors_are_1024_dim                     daily  blocking
 """
 
 JOBS = {
+    "sales_ttl_backfill": {
+        "assets": [],
+        "checks": 0,
+        "executor": "in_process",
+        "tags": {"dagster/max_runtime": "14400"},
+    },
     "smartgo_daily_export": {
         "assets": ["product_images", "smartgo_sales", "smartgo_sales_raw", "titan_embeddings"],
-        "checks": 10,
+        "checks": 13,
         "executor": "in_process",
         "tags": {"dagster/max_runtime": "14400"},
     },
@@ -99,7 +108,18 @@ SENSORS = {
     "smartgo_missing_days": "RUNNING",
 }
 
-RESOURCES = ["analytics", "bedrock", "dynamodb", "image_host", "io_manager", "lakehouse", "smartgo_db", "table_keepers"]
+RESOURCES = [
+    "analytics",
+    "bedrock",
+    "dynamodb",
+    "embedding_spend",
+    "image_host",
+    "io_manager",
+    "lakehouse",
+    "sales_ttl_store",
+    "smartgo_db",
+    "table_keepers",
+]
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,7 @@ class DagsterExport:
             analytics=world.store,
             lakehouse=world.table,
             dynamodb=world.ledger,
+            embedding_spend=world.spend,
         )
 
     def run(

@@ -31,6 +31,7 @@ from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
 from salesintel_dagster_tests.fakes.progress import InMemoryProgressLedger
 from salesintel_dagster_tests.fakes.sales_table import InMemorySalesTable
 from salesintel_dagster_tests.fakes.source import TENANT, InMemorySaleSource, sale_row
+from salesintel_dagster_tests.fakes.spend import InMemorySpendLedger
 from salesintel_dagster_tests.lakes import held_clock
 
 ALL_STAGES = frozenset(STAGES)
@@ -105,6 +106,7 @@ class FakeExport:
     store: SpoilingStore = field(default_factory=SpoilingStore)
     table: InMemorySalesTable = field(default_factory=InMemorySalesTable)
     ledger: InMemoryProgressLedger = field(default_factory=InMemoryProgressLedger)
+    spend: InMemorySpendLedger = field(default_factory=InMemorySpendLedger)
     said: list[str] = field(default_factory=list)
 
     def sell(self, day: date, count: int, **changed: object) -> list[str]:

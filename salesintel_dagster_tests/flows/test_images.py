@@ -160,7 +160,8 @@ def test_a_sale_without_a_url_or_an_image_is_still_a_row_with_its_reason():
     assert done.errors == ("s0-2: GONE: images.example.com answered 404",)
 
 
-def test_a_final_answer_is_asked_for_once_b10():
+def test_a_final_answer_is_asked_for_once():
+    """B10"""
     refusals = {
         url("gone"): ImageRefused(ImageStatus.GONE, "x"),
         url("forbidden"): ImageRefused(ImageStatus.FORBIDDEN, "x"),
@@ -176,7 +177,8 @@ def test_a_final_answer_is_asked_for_once_b10():
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.999])
-def test_a_failing_host_is_asked_four_times_at_1_2_and_4_seconds_b11(jitter: float):
+def test_a_failing_host_is_asked_four_times_at_1_2_and_4_seconds(jitter: float):
+    """B11"""
     clock = HeldClock(jitter)
     fetcher = ScriptedImages({url("a"): [BUSY, BUSY, BUSY, fetched()]})
     day = Day([url("a")])
@@ -188,7 +190,8 @@ def test_a_failing_host_is_asked_four_times_at_1_2_and_4_seconds_b11(jitter: flo
     assert fetcher.deadlines == pytest.approx([30 - sum(clock.sleeps[:n]) for n in range(4)])
 
 
-def test_a_host_that_keeps_failing_is_given_up_after_the_fourth_try_b11():
+def test_a_host_that_keeps_failing_is_given_up_after_the_fourth_try():
+    """B11"""
     clock = HeldClock()
     fetcher = ScriptedImages({url("a"): [BUSY]})
     day = Day([url("a")])
@@ -198,7 +201,8 @@ def test_a_host_that_keeps_failing_is_given_up_after_the_fourth_try_b11():
 
 
 @pytest.mark.parametrize("retry_after,calls,waits", [(2.0, 2, [2.0]), (25.0, 2, [25.0]), (3600.0, 1, [])])
-def test_retry_after_is_honoured_up_to_the_deadline_b12(retry_after: float, calls: int, waits: list[float]):
+def test_retry_after_is_honoured_up_to_the_deadline(retry_after: float, calls: int, waits: list[float]):
+    """B12"""
     clock = HeldClock()
     throttled = ImageTransient(ImageStatus.THROTTLED, "images.example.com answered 429", retry_after)
     fetcher = ScriptedImages({url("a"): [throttled, fetched()]})
@@ -209,7 +213,8 @@ def test_retry_after_is_honoured_up_to_the_deadline_b12(retry_after: float, call
 
 
 @pytest.mark.parametrize("hosts,per_host,expected", [(3, 2, (5, 2)), (200, 5, (5, 1)), (1, 2, (2, 2)), (1, 5, (5, 5))])
-def test_never_more_downloads_at_once_than_the_limits_b14(hosts: int, per_host: int, expected: tuple[int, int]):
+def test_never_more_downloads_at_once_than_the_limits(hosts: int, per_host: int, expected: tuple[int, int]):
+    """B14"""
     urls = [url(n, f"host{n % hosts}.example.com") for n in range(200)]
     fetcher = ScriptedImages(latency_seconds=0.001)
     fetcher.held = frozenset(urls)
@@ -223,7 +228,8 @@ def test_never_more_downloads_at_once_than_the_limits_b14(hosts: int, per_host: 
     assert [row["image_status"] for row in day.rows()] == ["ok"] * 200
 
 
-def test_hosts_take_turns_b14():
+def test_hosts_take_turns():
+    """B14"""
     slots = HostSlots(1, 1)
     order: list[str] = []
     gate = threading.Event()
@@ -236,7 +242,8 @@ def test_hosts_take_turns_b14():
     assert order == ["first", "a", "b", "c", "a", "b", "a"]
 
 
-def test_a_slow_host_with_many_images_starves_no_other_host_b14():
+def test_a_slow_host_with_many_images_starves_no_other_host():
+    """B14"""
     slow = [url(n, "slow.example.com") for n in range(20)]
     quick = [url(n, f"quick{n % 3}.example.com") for n in range(60)]
     fetcher = ScriptedImages()
@@ -276,7 +283,8 @@ def test_no_more_batches_are_in_flight_than_memory_is_planned_for():
     assert len(fetcher.calls) == BATCHES_IN_FLIGHT * 3 + 1
 
 
-def test_one_url_in_twenty_sales_is_downloaded_once_even_across_batches_b15():
+def test_one_url_in_twenty_sales_is_downloaded_once_even_across_batches():
+    """B15"""
     day = Day([url("a")] * 10, [url("a")] * 10)
     fetcher = ScriptedImages()
     done = day.run(fetcher)
@@ -285,7 +293,8 @@ def test_one_url_in_twenty_sales_is_downloaded_once_even_across_batches_b15():
     assert len({row["image_s3_key"] for row in day.rows()}) == 1
 
 
-def test_the_same_bytes_at_twenty_urls_are_one_object_put_once_b15():
+def test_the_same_bytes_at_twenty_urls_are_one_object_put_once():
+    """B15"""
     store = InMemoryObjectStore()
     day = Day([url(n) for n in range(20)], store=store)
     done = day.run(ScriptedImages())
@@ -304,7 +313,8 @@ class SlowStore(InMemoryObjectStore):
 
 
 @pytest.mark.parametrize("failures,puts", [(0, 1), (1, 2)])
-def test_the_same_bytes_at_the_same_moment_wait_for_the_first_and_take_over_if_it_fails_b15(failures: int, puts: int):
+def test_the_same_bytes_at_the_same_moment_wait_for_the_first_and_take_over_if_it_fails(failures: int, puts: int):
+    """B15"""
     store = SlowStore()
     store.fail("put", StoreUnavailable("put: down"), times=failures, only="images/")
     day = Day([url(n) for n in range(5)], store=store)
@@ -353,7 +363,8 @@ class CrashingStore(InMemoryObjectStore):
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_after_a_crash_at_any_call_of_the_store_a_second_run_makes_the_same_day_b16(*, after: bool):
+def test_after_a_crash_at_any_call_of_the_store_a_second_run_makes_the_same_day(*, after: bool):
+    """B16"""
     urls = [url("a"), url("b"), url("same-as-a"), url("gone")]
     script = {url("b"): [fetched(1, "PNG")], url("gone"): [GONE]}
     clean = Day(urls)
@@ -390,7 +401,8 @@ def test_a_crash_in_a_download_leaves_the_earlier_manifest_as_it_was():
     assert store.objects[day.staged.key(PRODUCT_IMAGES, DAY)] == before
 
 
-def test_a_store_that_fails_twice_and_then_works_costs_two_waits_b17():
+def test_a_store_that_fails_twice_and_then_works_costs_two_waits():
+    """B17"""
     store = InMemoryObjectStore()
     day = Day([url("a")], store=store)
     store.fail("put", StoreUnavailable("put: down"), times=2, only="images/")
@@ -400,7 +412,8 @@ def test_a_store_that_fails_twice_and_then_works_costs_two_waits_b17():
     assert len(day.images()) == 1
 
 
-def test_a_store_that_takes_no_image_keeps_the_sale_with_its_status_b17():
+def test_a_store_that_takes_no_image_keeps_the_sale_with_its_status():
+    """B17"""
     store = InMemoryObjectStore()
     day = Day([url("a"), None], store=store)
     store.fail("put", StoreUnavailable("put: down"), times=None, only="images/")
@@ -411,7 +424,8 @@ def test_a_store_that_takes_no_image_keeps_the_sale_with_its_status_b17():
 
 
 @pytest.mark.parametrize("product", ["../../x", "a/b", "p" * 1024, "a\0b", "\U0001f45f"])
-def test_no_id_gets_into_a_key_and_a_folder_store_stays_in_its_folder_b18(tmp_path: Path, product: str):
+def test_no_id_gets_into_a_key_and_a_folder_store_stays_in_its_folder(tmp_path: Path, product: str):
+    """B18"""
     root = tmp_path / "objects"
     day = Day(store=FolderObjectStore(root))
     day.stage([url("../../../x")], product=product)
@@ -422,7 +436,8 @@ def test_no_id_gets_into_a_key_and_a_folder_store_stays_in_its_folder_b18(tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"objects"}
 
 
-def test_a_second_run_downloads_only_what_it_has_not_b20():
+def test_a_second_run_downloads_only_what_it_has_not():
+    """B20"""
     day = Day([url("a"), url("late"), url("a")])
     day.run(ScriptedImages({url("late"): [GONE]}))
     first = day.rows()
@@ -433,7 +448,8 @@ def test_a_second_run_downloads_only_what_it_has_not_b20():
     assert day.rows()[0] | {"attempts": 1} == first[0]
 
 
-def test_an_image_deleted_at_the_source_keeps_its_stored_copy_even_when_fetched_anew_b20():
+def test_an_image_deleted_at_the_source_keeps_its_stored_copy_even_when_fetched_anew():
+    """B20"""
     day = Day([url("a"), url("b")])
     day.run(ScriptedImages())
     kept = day.rows()[0]["image_s3_key"]
@@ -471,7 +487,8 @@ def test_progress_is_told_while_the_stage_runs():
     assert len([line for line in day.lines if "Downloading images" in line]) >= 2
 
 
-def test_only_the_first_errors_are_named_and_all_are_counted_a23():
+def test_only_the_first_errors_are_named_and_all_are_counted():
+    """A23"""
     urls = [url(n) for n in range(300)]
     done = Day(urls).run(ScriptedImages({each: [GONE] for each in urls}))
     assert (len(done.errors), done.tally.failures) == (50, {"GONE": 300})

@@ -24,7 +24,7 @@ from salesintel_dagster.domain.errors import (
 from salesintel_dagster.domain.outcome import EmbeddingStatus
 from salesintel_dagster.domain.ports import DayScope, ProgressLedger
 from salesintel_dagster.domain.progress import Progress, RunState
-from salesintel_dagster.flows.export.day import DayExport, ExportParts, ExportRules, StageDone
+from salesintel_dagster.flows.export.day import UNRECORDED_SPEND, DayExport, ExportParts, ExportRules, StageDone
 from salesintel_dagster.flows.export.embeddings import ImagesEmbedded
 from salesintel_dagster.flows.export.images import ImagesFetched
 from salesintel_dagster.flows.export.run import DayRun, ProgressReporter
@@ -89,6 +89,7 @@ class Backfill:
                         return
         finally:
             reporter.settle()
+            self._settle_budget()
 
     def _one(
         self, run: DayRun, stages: frozenset[str], checks: frozenset[str]
@@ -116,6 +117,12 @@ class Backfill:
         if stages:
             run.say("Export complete", **_totals(run.progress.current), seconds=f"{self.clock.monotonic() - began:.1f}")
         return None
+
+    def _settle_budget(self) -> None:
+        budget = self.rules.embeddings.budget
+        budget.settle()
+        if budget.unavailable is not None:
+            self.log(f"[SmartGoExporter] {UNRECORDED_SPEND}, the run's own budget held: {budget.unavailable}")
 
     def _starting(self, day: date) -> Progress:
         now = self.clock.now()
