@@ -4,7 +4,7 @@ import os
 
 import dagster as dg
 
-from salesintel_dagster.defs import alerts, late_days, maintenance, resources, smartgo_export
+from salesintel_dagster.defs import alerts, enrichment, late_days, maintenance, resources, smartgo_export, ttl_backfill
 from salesintel_dagster.settings import Settings
 
 
@@ -13,8 +13,10 @@ def build(settings: Settings, **overrides: object) -> dg.Definitions:
     return dg.Definitions.merge(
         smartgo_export.build(settings),
         late_days.build(settings),
+        enrichment.build(settings),
         alerts.build(settings),
         maintenance.build(settings),
+        ttl_backfill.build(settings),
         dg.Definitions(
             resources={**resources.build(settings), **overrides},
             # One process a run: the multiprocess executor costs 5 CPU-s a run against 2.3 (measured, 2 cores).

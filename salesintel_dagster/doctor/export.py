@@ -11,6 +11,7 @@ from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws_probes import (
     DENIED,
     MISSING,
+    bucket_key,
     bucket_region,
     check_key,
     check_put,
@@ -118,7 +119,22 @@ def object_store(patient: Patient) -> Finding:
     except StoreUnavailable as error:
         action = "s3:PutObject and s3:GetObject" if settings.object_folder is None else "writing"
         return fail(str(error), f"let this role do {action} under staging/ (docs/aws.md, IAM)")
-    return ok(f"put, got and listed {settings.object_folder or settings.bucket_name}/{PROBE_OBJECT}")
+    found = f"put, got and listed {settings.object_folder or settings.bucket_name}/{PROBE_OBJECT}"
+    return ok(found) if settings.kms_key_arn is None else _encryption(patient, found)
+
+
+def _encryption(patient: Patient, found: str) -> Finding:
+    """Compare the bucket's key with ours: Iceberg's files are encrypted by the bucket's."""
+    ours, bucket = patient.settings.kms_key_arn, patient.settings.bucket_name
+    if patient.settings.object_folder is not None:
+        return warn(f"{found}, which encrypts nothing", f"{variable_of('kms_key_arn')} is for a bucket")
+    key = bucket_key(patient.clients.client("s3"), bucket)
+    if key is None:
+        return ok(f"{found} by our key; not asked for the bucket's (needs s3:GetEncryptionConfiguration)")
+    if key != ours:
+        told = f"{found}; but the bucket encrypts Iceberg's files by {key or 'the key of S3'}, not by {ours}"
+        return fail(told, f"{DEPLOY} gives the bucket the key of {variable_of('kms_key_arn')}")
+    return ok(f"{found}; the bucket has our key, too")
 
 
 def _bucket(patient: Patient) -> Finding | None:

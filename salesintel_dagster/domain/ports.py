@@ -16,14 +16,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from salesintel_dagster.domain.alerts import Alert
 from salesintel_dagster.domain.calendar import DayWindow
 from salesintel_dagster.domain.embedding import EmbeddingSpec, VectorBytes
 from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.progress import Progress
 from salesintel_dagster.domain.retry import SOURCE_RETRY
 from salesintel_dagster.domain.sale import RowRules, SourceRow
-from salesintel_dagster.domain.upkeep import StepDone, Survey, UpkeepRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +114,7 @@ class Embedder(ABC):
 
     @abstractmethod
     def embed(self, image: bytes) -> VectorBytes:
-        """Return the checked vector of a JPEG or PNG.
-
-        Raises EmbeddingTransient, EmbeddingRefused (this image), EmbedderUnusable (every image).
-        """
+        """Return a JPEG's or PNG's vector. Raises EmbeddingTransient, EmbeddingRefused (it), EmbedderUnusable (all)."""
 
     @abstractmethod
     def check(self) -> None:
@@ -199,35 +194,6 @@ class SalesTable(ABC):
         """
 
 
-class TableKeeper(ABC):
-    """Upkeep of one Iceberg table beside its writers. Nothing here changes a row; only `remove` deletes files.
-
-    Each method reads the table's present state, so that it can be called again after any failure or kill. All raise
-    TableUnavailable; those that commit raise CommitConflict, the table being as it was.
-    """
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The table's name, without its namespace; also the key of the asset that stands for it."""
-
-    @abstractmethod
-    def survey(self, rules: UpkeepRules, now: datetime) -> Survey | None:
-        """Tell how the table stands and what the three steps would do; None where it was never made."""
-
-    @abstractmethod
-    def compact(self, rules: UpkeepRules, now: datetime) -> StepDone:
-        """Write many small files of one place as few, then many manifests of one month as one."""
-
-    @abstractmethod
-    def expire(self, rules: UpkeepRules, now: datetime) -> StepDone:
-        """Forget old snapshots and note the time of this upkeep in the table. Their files stay for `remove`."""
-
-    @abstractmethod
-    def remove(self, rules: UpkeepRules, now: datetime) -> StepDone:
-        """Delete old files that no retained metadata refers to. Raises UpkeepRefused, having deleted nothing."""
-
-
 class ProgressLedger(ABC):
     """Progress per day and run. Losing it never fails an export."""
 
@@ -250,11 +216,3 @@ class ProgressLedger(ABC):
         Also the day's newest record, where it is this run's. A newer run's is never touched, nor one that its run has
         written to since. Raises ProgressUnavailable.
         """
-
-
-class AlertSink(ABC):
-    """Where alerts go. Losing it delays an alert and never fails a run."""
-
-    @abstractmethod
-    def send(self, alert: Alert) -> None:
-        """Hand over one alert within seconds; no second try. Raises AlertNotSent."""

@@ -16,10 +16,9 @@ import pytest
 from salesintel_dagster.adapters.notify import WebhookAlerts
 from salesintel_dagster.defs import alerts, describe
 from salesintel_dagster.defs.incidents import PARTITION_RANGE_TAGS
-from salesintel_dagster.domain.alerts import MAX_ALERTS_PER_TICK, MAX_TEXT_CHARACTERS, Alert
+from salesintel_dagster.domain.alerts import MAX_ALERTS_PER_TICK, MAX_TEXT_CHARACTERS, Alert, AlertSink
 from salesintel_dagster.domain.checks import Promise, Severity, verdict
 from salesintel_dagster.domain.clock import Clock
-from salesintel_dagster.domain.ports import AlertSink
 from salesintel_dagster.settings import Settings, variable_of
 from salesintel_dagster_tests.fakes.alerts import InMemoryAlerts
 from salesintel_dagster_tests.fakes.webhook import status, webhook_server

@@ -76,6 +76,12 @@ titan_embeddings   vectors_are_1024_dim                     daily  blocking
 """
 
 JOBS = {
+    "sales_ttl_backfill": {
+        "assets": [],
+        "checks": 0,
+        "executor": "in_process",
+        "tags": {"dagster/max_runtime": "14400"},
+    },
     "smartgo_daily_export": {
         "assets": ["product_images", "smartgo_sales", "smartgo_sales_raw", "titan_embeddings"],
         "checks": 13,
@@ -102,9 +108,19 @@ SENSORS = {
     "smartgo_missing_days": "RUNNING",
 }
 
-RESOURCES = (
-    "analytics bedrock dynamodb embedding_spend image_host io_manager lakehouse smartgo_db table_keepers"
-).split()
+RESOURCES = [
+    "analytics",
+    "bedrock",
+    "cloudwatch",
+    "dynamodb",
+    "embedding_spend",
+    "image_host",
+    "io_manager",
+    "lakehouse",
+    "sales_ttl_store",
+    "smartgo_db",
+    "table_keepers",
+]
 
 
 @pytest.fixture(scope="module")

@@ -236,6 +236,27 @@ def test_a_paid_call_is_made_when_it_is_asked_for(ward: Ward, titan_url: str):
     assert call_json("GET", f"{titan_url}/stats")["calls"] == before + 1
 
 
+def test_a_key_that_the_bucket_does_not_have(ward: Ward):
+    """I8: what Arrow writes is encrypted by the bucket's key, not by ours."""
+    key = "arn:aws:kms:eu-west-1:123456789012:key/0b5e3c2a-7c1d-4a37-9a53-2f1f6f4b9d11"
+    missing = ward.doctor("object store", SALESINTEL_KMS_KEY_ARN=key)
+    assert missing.ill == ["object store"]
+    assert "encrypts Iceberg's files by the key of S3, not by" in missing.says("object store")
+    assert "salesintel deploy --apply gives the bucket the key of SALESINTEL_KMS_KEY_ARN" in missing.says(
+        "object store"
+    )
+    s3, bucket = ward.clients.client("s3"), ward.resources["AnalyticsBucket"]
+    before = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]
+    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    ours = {"Rules": [{"ApplyServerSideEncryptionByDefault": default}]}
+    s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=ours)
+    try:
+        told = ward.doctor("object store", SALESINTEL_KMS_KEY_ARN=key)
+        assert (told.ill, "the bucket has our key, too" in told.says("object store")) == ([], True)
+    finally:
+        s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=before)
+
+
 def test_a_topic_that_is_gone(ward: Ward):
     arn = ward.resources["AlertsTopic"].replace("salesintel-alerts", "deleted")
     told = ward.doctor("alerts", SALESINTEL_ALERT_TOPIC_ARN=arn)
