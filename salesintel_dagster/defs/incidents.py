@@ -110,7 +110,8 @@ class IncidentLog:
     def _of_run(self, entry: dg.EventLogEntry) -> Incident:
         run = self.instance.get_run_by_id(entry.run_id)
         tags = run.tags if run is not None else {}
-        partition = tags.get(PARTITION_TAG) or " to ".join(tags[name] for name in PARTITION_RANGE_TAGS if name in tags)
+        ends = dict.fromkeys(tags[name] for name in PARTITION_RANGE_TAGS if name in tags)  # one day is said once
+        partition = tags.get(PARTITION_TAG) or " to ".join(ends)
         again = tags.get(WILL_RETRY_TAG) == "true"
         return Incident(
             Severity.WARN if again else Severity.ERROR,

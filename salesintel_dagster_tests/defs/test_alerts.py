@@ -15,6 +15,7 @@ import pytest
 
 from salesintel_dagster.adapters.notify import WebhookAlerts
 from salesintel_dagster.defs import alerts, describe
+from salesintel_dagster.defs.incidents import PARTITION_RANGE_TAGS
 from salesintel_dagster.domain.alerts import MAX_ALERTS_PER_TICK, MAX_TEXT_CHARACTERS, Alert, AlertSink
 from salesintel_dagster.domain.checks import Promise, Severity, verdict
 from salesintel_dagster.domain.clock import Clock
@@ -339,6 +340,18 @@ class TestRuns:
         [alert] = world.told("run")
         assert alert.severity is Severity.WARN
         assert "Dagster starts it again by itself" in alert.text
+
+    @pytest.mark.parametrize("last,told", [(DAY, "2026-11-20"), (DAY + timedelta(days=1), "2026-11-20 to 2026-11-21")])
+    def test_the_days_of_a_range_are_told_and_one_day_is_said_once(self, world: World, last: date, told: str):
+        @dg.asset
+        def failing() -> None:
+            raise dg.Failure("down")
+
+        ends = zip(PARTITION_RANGE_TAGS, (DAY.isoformat(), last.isoformat()), strict=True)
+        dg.materialize([failing], instance=world.instance, tags=dict(ends), raise_on_error=False)
+        world.tick()
+        [alert] = world.told("run")
+        assert f"partition: {told}\n" in alert.text
 
 
 class TestFreshness:
