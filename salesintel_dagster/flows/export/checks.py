@@ -152,7 +152,7 @@ class ExportChecks:
         return verdict(
             NO_QUARANTINE,
             expected="no row",
-            found=f"{len(reasons)} rows",
+            found=f"{len(reasons)} row" + ("" if len(reasons) == 1 else "s"),
             offenders=reasons,
             severity=Severity.WARN,
         )
