@@ -37,10 +37,16 @@ _Loader.add_multi_constructor("!", _argument)
 
 
 @cache
+def resource_properties(name: str) -> dict[str, Any]:
+    """Return the properties of one of the template's resources."""
+    document = yaml.load(template(), _Loader)  # noqa: S506 - a SafeLoader underneath
+    properties: dict[str, Any] = document["Resources"][name]["Properties"]
+    return properties
+
+
 def table_properties() -> dict[str, Any]:
     """Return the table's keys and indexes as the template has them."""
-    document = yaml.load(template(), _Loader)  # noqa: S506 - a SafeLoader underneath
-    properties = document["Resources"]["SalesIntelligenceTable"]["Properties"]
+    properties = resource_properties("SalesIntelligenceTable")
     wanted = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
     return {name: properties[name] for name in wanted}
 

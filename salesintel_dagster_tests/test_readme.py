@@ -29,6 +29,7 @@ STANDS_FOR = {
     "FOLDER": ".",
     "COMMAND": "status",
     "my_sales.csv": "README.md",
+    "sales.jsonl": "README.md",
     "my_photos": ".",
 }
 MACHINE_PATH = re.compile(r"(?<![\w.…~])/(?:work|home|root|Users)/[\w.-]+")

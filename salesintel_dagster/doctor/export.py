@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
@@ -18,7 +17,8 @@ from salesintel_dagster.adapters.aws_probes import (
     check_put,
     expiry_attribute,
 )
-from salesintel_dagster.adapters.parameters import read_database_config
+from salesintel_dagster.adapters.parameters import read_source_config
+from salesintel_dagster.adapters.source_config import ApiConfig
 from salesintel_dagster.adapters.table_expiry import TTL_ATTRIBUTE
 from salesintel_dagster.adapters.table_layout import TABLES
 from salesintel_dagster.adapters.table_probe import table_state
@@ -32,6 +32,7 @@ from salesintel_dagster.domain.errors import (
     StoreUnavailable,
 )
 from salesintel_dagster.domain.source import ConnectionParameters
+from salesintel_dagster.domain.tls import UNVERIFIED_TLS, is_local
 from salesintel_dagster.settings import Catalog, variable_of
 from salesintel_dagster.wiring.sources import sale_source
 
@@ -63,36 +64,36 @@ def checks(patient: Patient) -> Iterator[Check]:
 
 def database_parameter(patient: Patient) -> Finding:
     """Read and parse the SSM parameter."""
-    config = read_database_config(patient.clients.client("ssm"), patient.settings.smartgo_parameter)
+    parameter = patient.settings.smartgo_parameter
+    config = read_source_config(patient.clients.client("ssm"), parameter)
+    if isinstance(config, ApiConfig):
+        return ok(f"{parameter}: an API at {config.parameters.place}")
     mapped = config.mapping.table or "a query"
-    return ok(f"{patient.settings.smartgo_parameter}: {mapped} at {config.connection.place}")
+    return ok(f"{parameter}: {mapped} at {config.connection.place} ({config.kind})")
 
 
 def source_tls(patient: Patient) -> Finding:
     """Judge whether the configured TLS keeps the password and the sales to the right server."""
     parameter = patient.settings.smartgo_parameter
-    connection = read_database_config(patient.clients.client("ssm"), parameter).connection
-    return tls(connection, parameter)
+    config = read_source_config(patient.clients.client("ssm"), parameter)
+    if isinstance(config, ApiConfig):
+        scheme = config.parameters.parts.scheme
+        return ok("https" if scheme == "https" else "http, to this machine itself")
+    return tls(config.connection, parameter)
 
 
 def tls(connection: ConnectionParameters, parameter: str) -> Finding:
-    """Judge a connection's sslmode; whether the server meets it is what connecting shows."""
-    mode = connection.sslmode
+    """Judge a connection's mode; less than the policy asks for was refused when the parameter was read."""
+    mode = connection.tls_mode
     if mode == "verify-full":
         return ok("verify-full: encrypted, and the server's certificate and name are checked")
-    if _is_local(connection.host):
+    if is_local(connection.host):
         return ok(f"{mode}, to this machine itself")
-    remedy = f"set sslmode to verify-full, and sslrootcert to the server's CA, in {parameter}"
-    if mode in ENCRYPTED:
-        return warn(f"{mode}: encrypted, but any server with any name may answer", remedy)
-    return fail(f"{mode}: password and sales may cross the network readable", remedy)
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.startswith("/")
+    told = (
+        "encrypted, but any server with any name may answer" if mode in ENCRYPTED else "may cross the network readable"
+    )
+    remedy = f"set sslmode to verify-full and sslrootcert to the server's CA, and take {UNVERIFIED_TLS} out"
+    return warn(f"{mode}, as {UNVERIFIED_TLS} lets it: {told}", f"{remedy}, in {parameter}")
 
 
 def source_database(patient: Patient) -> Finding:
@@ -215,14 +216,12 @@ def embedding_model(patient: Patient) -> Finding:
     """Ask the model for nothing, which is refused and free; with `paid_call`, for the vector of one small picture."""
     settings = patient.settings
     where = f"{settings.embedding_model} in {settings.bedrock_region}"
-    if not patient.paid_call:
-        try:
-            wiring.embedder(settings, patient.clients).check()
-        except EmbeddingFailure as failure:
-            return fail(str(failure), _model_remedy(patient))
-        return ok(f"{where} answers, and we may invoke it (nothing was paid; --paid-call makes one vector)")
+    embedder = wiring.embedder(settings, patient.clients)
     try:
-        vector = wiring.embedder(settings, patient.clients).embed(_picture())
+        if not patient.paid_call:
+            embedder.check()
+            return ok(f"{where} answers, and we may invoke it (nothing was paid; --paid-call makes one vector)")
+        vector = embedder.embed(_picture())
     except EmbeddingFailure as failure:
         return fail(str(failure), _model_remedy(patient))
     return ok(f"{where} made a vector of {len(vector) // 4} values (one paid call)")

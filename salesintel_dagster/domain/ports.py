@@ -22,7 +22,6 @@ from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.progress import Progress
 from salesintel_dagster.domain.retry import SOURCE_RETRY
 from salesintel_dagster.domain.sale import RowRules, SourceRow
-from salesintel_dagster.domain.upkeep import StepDone, Survey, UpkeepRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,35 +192,6 @@ class SalesTable(ABC):
 
         None where no such commit is known (any more: old snapshots expire). Raises TableUnavailable.
         """
-
-
-class TableKeeper(ABC):
-    """Upkeep of one Iceberg table beside its writers. Nothing here changes a row; only `remove` deletes files.
-
-    Each method reads the table's present state, so that it can be called again after any failure or kill. All raise
-    TableUnavailable; those that commit raise CommitConflict, the table being as it was.
-    """
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The table's name, without its namespace; also the key of the asset that stands for it."""
-
-    @abstractmethod
-    def survey(self, rules: UpkeepRules, now: datetime) -> Survey | None:
-        """Tell how the table stands and what the three steps would do; None where it was never made."""
-
-    @abstractmethod
-    def compact(self, rules: UpkeepRules, now: datetime) -> StepDone:
-        """Write many small files of one place as few, then many manifests of one month as one."""
-
-    @abstractmethod
-    def expire(self, rules: UpkeepRules, now: datetime) -> StepDone:
-        """Forget old snapshots and note the time of this upkeep in the table. Their files stay for `remove`."""
-
-    @abstractmethod
-    def remove(self, rules: UpkeepRules, now: datetime) -> StepDone:
-        """Delete old files that no retained metadata refers to. Raises UpkeepRefused, having deleted nothing."""
 
 
 class ProgressLedger(ABC):

@@ -31,11 +31,11 @@ from salesintel_dagster.domain.ports import (
     ObjectStore,
     ProgressLedger,
     SalesTable,
-    TableKeeper,
 )
 from salesintel_dagster.domain.redaction import Redaction
 from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.domain.spend import SpendLedger
+from salesintel_dagster.domain.table_keeper import TableKeeper
 from salesintel_dagster.flows.export.backfill import SOURCE_SYSTEM
 from salesintel_dagster.flows.export.day import ExportRules
 from salesintel_dagster.flows.export.images import ImageLimits

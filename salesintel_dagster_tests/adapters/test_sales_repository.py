@@ -323,15 +323,14 @@ class TestEverySalesRepository:
 
     def test_g5_every_question_equals_brute_force(self, sales: SalesRepository, held: SetClock) -> None:
         chance = random.Random(11)
-        written = [_random_sale(chance, n) for n in range(180)]
+        written = [_random_sale(chance, n) for n in range(120)]
         assert sales.put_many(ACME, written).created == len(written)
         sales.put_many(CallerContext("other"), [replace(one, tenant="other") for one in written])
         live = [one for one in written if ttl_of(one.sold_date) > held.at.timestamp()]
         assert len(live) < len(written)
         winter = Period(date(2025, 12, 1), date(2026, 2, 28))
-        for period in (ALWAYS, winter, Period(DAY - timedelta(days=9), DAY)):
+        for period, limit in ((ALWAYS, 1000), (winter, 3), (Period(DAY - timedelta(days=9), DAY), 7)):
             within = [one for one in live if period.holds(one.sold_date)]
-            limit = chance.choice([3, 11, 1000])
             for category in ("dress", "a#b", "none"):
                 for one_season in Season:
                     expected = [one for one in within if (one.category, one.season) == (category, one_season)]
@@ -342,6 +341,21 @@ class TestEverySalesRepository:
             for product in ("P-1", "P-2", None):
                 expected = [one for one in within if one.embedding and product in (None, one.product_id)]
                 _assert_pages(partial(sales.embeddings, ACME, product, period), expected, limit)
+
+    @pytest.mark.parametrize("text", ["x" * 2_049, "#" * 800, "half \ud83d"], ids=["long", "escaped", "half"])
+    def test_a_text_that_can_be_no_key_is_refused_by_every_question(self, sales: SalesRepository, text: str) -> None:
+        for field, ask in {
+            "sale_id": lambda: sales.by_sale_id(ACME, text),
+            "key": lambda: sales.get(ACME, SaleKey(DAY, "P-1", text)),
+            "category": lambda: sales.category_season(ACME, text, Season.AUTUMN),
+            "product_id": lambda: sales.embeddings(ACME, text),
+            "brand": lambda: sales.brand_prices(ACME, text),
+        }.items():
+            with pytest.raises(SaleRefused) as refused:
+                ask()
+            assert refused.value.field == field
+        with pytest.raises(SaleRefused):
+            sales.get_many(ACME, [SaleKey(DAY, text, "S")])
 
     @pytest.mark.parametrize("limit", [0, -1, 10_001])
     def test_a_limit_out_of_range_is_refused(self, limit: int) -> None:
