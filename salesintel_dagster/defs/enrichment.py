@@ -7,12 +7,13 @@ the alerts sensor tells of it like of any other.
 
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 
 from salesintel_dagster.defs import describe
-from salesintel_dagster.defs.enrichment_metadata import evaluation, metadata
+from salesintel_dagster.defs.enrichment_metadata import evaluation, metadata, result
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.enrichment.ports import BatchQueue, EnrichmentProvider, EnrichmentTable
@@ -78,7 +79,7 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
         enrichment_dead_letters: dg.ResourceParam[BatchQueue],
         keepa: dg.ResourceParam[EnrichmentProvider],
         enrichment_table: dg.ResourceParam[EnrichmentTable],
-    ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    ) -> dg.MaterializeResult[Any]:
         parts = EnrichmentParts(enrichment_ledger, enrichment_queue, keepa, enrichment_table)
         began = clock.monotonic()
         try:
@@ -90,8 +91,11 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
             raise dg.Failure(str(error), allow_retries=False) from error
         level = enrichment_ledger.tokens.last(keepa.name)
         facts = metadata(rounds, level, clock.now(), clock.monotonic() - began)
-        yield dg.AssetMaterialization(PRODUCT_ENRICHMENT, metadata={"provider": keepa.name, **facts})
-        yield from (evaluation(found) for found in verdicts)
+        return dg.MaterializeResult(
+            asset_key=PRODUCT_ENRICHMENT,
+            metadata={"provider": keepa.name, **facts},
+            check_results=[result(found) for found in verdicts],
+        )
 
     job = dg.define_asset_job(
         JOB,

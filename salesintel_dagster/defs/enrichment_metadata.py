@@ -39,18 +39,26 @@ def metadata(rounds: Sequence[Round], level: TokenLevel | None, now: datetime, s
     }
 
 
-def evaluation(found: Verdict) -> dg.AssetCheckEvaluation:
+def result(found: Verdict) -> dg.AssetCheckResult:
     """Return a verdict as the check's outcome: what was expected, what was found, first offenders."""
-    return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(found.promise.stage),
-        check_name=found.promise.name,
-        passed=found.passed,
-        severity=dg.AssetCheckSeverity.ERROR if found.severity is Severity.ERROR else dg.AssetCheckSeverity.WARN,
-        description=found.sentence(),
-        metadata={
+    return dg.AssetCheckResult(asset_key=found.promise.stage, **_outcome(found))
+
+
+def evaluation(found: Verdict) -> dg.AssetCheckEvaluation:
+    """Return the same for a sensor to record."""
+    return dg.AssetCheckEvaluation(asset_key=dg.AssetKey(found.promise.stage), **_outcome(found))
+
+
+def _outcome(found: Verdict) -> dict[str, Any]:
+    return {
+        "check_name": found.promise.name,
+        "passed": found.passed,
+        "severity": dg.AssetCheckSeverity.ERROR if found.severity is Severity.ERROR else dg.AssetCheckSeverity.WARN,
+        "description": found.sentence(),
+        "metadata": {
             "expected": found.expected,
             "found": found.found,
             **({"offenders_named": ", ".join(found.offenders)} if found.offenders else {}),
             **found.facts,
         },
-    )
+    }

@@ -17,7 +17,8 @@ from salesintel_dagster.adapters.aws_probes import (
     check_put,
     expiry_attribute,
 )
-from salesintel_dagster.adapters.parameters import read_database_config
+from salesintel_dagster.adapters.parameters import read_source_config
+from salesintel_dagster.adapters.source_config import ApiConfig
 from salesintel_dagster.adapters.table_expiry import TTL_ATTRIBUTE
 from salesintel_dagster.adapters.table_layout import TABLES
 from salesintel_dagster.adapters.table_probe import table_state
@@ -63,16 +64,22 @@ def checks(patient: Patient) -> Iterator[Check]:
 
 def database_parameter(patient: Patient) -> Finding:
     """Read and parse the SSM parameter."""
-    config = read_database_config(patient.clients.client("ssm"), patient.settings.smartgo_parameter)
+    parameter = patient.settings.smartgo_parameter
+    config = read_source_config(patient.clients.client("ssm"), parameter)
+    if isinstance(config, ApiConfig):
+        return ok(f"{parameter}: an API at {config.parameters.place}")
     mapped = config.mapping.table or "a query"
-    return ok(f"{patient.settings.smartgo_parameter}: {mapped} at {config.connection.place}")
+    return ok(f"{parameter}: {mapped} at {config.connection.place} ({config.kind})")
 
 
 def source_tls(patient: Patient) -> Finding:
     """Judge whether the configured TLS keeps the password and the sales to the right server."""
     parameter = patient.settings.smartgo_parameter
-    connection = read_database_config(patient.clients.client("ssm"), parameter).connection
-    return tls(connection, parameter)
+    config = read_source_config(patient.clients.client("ssm"), parameter)
+    if isinstance(config, ApiConfig):
+        scheme = config.parameters.parts.scheme
+        return ok("https" if scheme == "https" else "http, to this machine itself")
+    return tls(config.connection, parameter)
 
 
 def tls(connection: ConnectionParameters, parameter: str) -> Finding:

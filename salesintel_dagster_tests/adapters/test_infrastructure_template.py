@@ -15,7 +15,7 @@ from salesintel_dagster.adapters.cloudwatch import CloudWatchMetrics
 from salesintel_dagster.adapters.infrastructure import EXPIRING_TABLES, DeployReport, deploy
 from salesintel_dagster.adapters.infrastructure_request import template
 from salesintel_dagster.adapters.object_store import MULTIPART_BYTES, S3ObjectStore
-from salesintel_dagster.adapters.parameters import read_database_config
+from salesintel_dagster.adapters.parameters import read_source_config
 from salesintel_dagster.adapters.progress import DynamoProgressLedger
 from salesintel_dagster.adapters.spend import DynamoSpendLedger
 from salesintel_dagster.adapters.table_expiry import TTL_ATTRIBUTE
@@ -177,7 +177,7 @@ def _use_every_store(aws: AwsClients, report: DeployReport, parameter: str, fold
     ledger.record(running)
     assert ledger.newest(now.date()) == ledger.history(now.date())[0]
     assert ledger.lose(running, now)
-    read_database_config(aws.client("ssm"), parameter)
+    read_source_config(aws.client("ssm"), parameter)
     spend = DynamoSpendLedger(aws.client("dynamodb"), report.resources["ExportProgressTable"])
     assert spend.reserve(now.date(), Decimal("0.006"), Decimal(1))
     CloudWatchMetrics(aws.client("cloudwatch"), "t").emit([Metric(MEASURES[0], 1, now)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from salesintel_dagster.doctor.deployment import room, skew
 from salesintel_dagster_tests import services as running
 from salesintel_dagster_tests.command_line import call
 from salesintel_dagster_tests.doctor.wards import SHIPPED, Ward
+from salesintel_dagster_tests.fakes.sales_api import TOKEN, sales_api
 from salesintel_dagster_tests.fakes.webhook import status, webhook_server
 from salesintel_dagster_tests.local.stand_ins import call_json
 
@@ -139,6 +141,17 @@ def test_a_mapped_column_that_is_not_there(broken: Ward):
 def test_tls_that_does_not_keep_the_password(broken: Ward, changes: dict[str, object], told: str):
     broken.store_parameter(host="db.invalid", **changes)
     assert told.format(name=broken.name) in broken.doctor("source TLS").says("source TLS")
+
+
+def test_a_source_that_is_an_api(broken: Ward):
+    with sales_api() as api:
+        config = {"kind": "rest", "url": api.url, "token": TOKEN, "rows_field": "data", "tenant": "carousel-labs"}
+        broken.store_parameter(json.dumps(config))
+        told = broken.doctor("database parameter", "source")
+        assert f"an API at 127.0.0.1:{api.port}" in told.says("database parameter")
+        assert "http, to this machine itself" in told.says("source TLS")
+        assert "connected, mapped columns are there, 0 rows" in told.says("source database")
+    assert TOKEN not in told.answer.out + told.answer.err
 
 
 def test_a_bucket_of_another_region(ward: Ward):
