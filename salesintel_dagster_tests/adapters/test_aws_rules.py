@@ -81,7 +81,7 @@ THROTTLES: dict[str, tuple[int, str, Callable[[AwsClient], object]]] = {
         lambda client: client.put_parameter(Name="/throttled", Value="x", Type="SecureString"),
     ),
     "s3": (503, "SlowDown", lambda client: client.list_buckets()),
-    "sns": (400, "Throttled", lambda client: client.list_topics()),
+    "sns": (400, "Throttling", lambda client: client.list_topics()),
     "cloudformation": (400, "Throttling", lambda client: client.list_stacks()),
 }
 
