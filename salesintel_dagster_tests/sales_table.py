@@ -16,7 +16,7 @@ import yaml
 from botocore.awsrequest import AWSResponse
 
 from salesintel_dagster.adapters.aws import AwsClient
-from salesintel_dagster.adapters.infrastructure import template
+from salesintel_dagster.adapters.infrastructure_request import template
 from salesintel_dagster.domain.calendar import Hemisphere, season
 from salesintel_dagster.domain.payload_hash import payload_hash
 from salesintel_dagster.domain.sale_record import EmbeddingPointer, SaleRecord
