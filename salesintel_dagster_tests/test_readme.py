@@ -30,6 +30,7 @@ STANDS_FOR = {
     "COMMAND": "status",
     "my_sales.csv": "README.md",
     "my_photos": ".",
+    "CATALOG.csv": "README.md",
 }
 MACHINE_PATH = re.compile(r"(?<![\w.…~])/(?:work|home|root|Users)/[\w.-]+")
 REGISTRY = re.compile(
