@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import cache
@@ -13,12 +16,11 @@ import yaml
 from botocore.awsrequest import AWSResponse
 
 from salesintel_dagster.adapters.aws import AwsClient
-from salesintel_dagster.adapters.infrastructure import template
+from salesintel_dagster.adapters.infrastructure_request import template
 from salesintel_dagster.domain.calendar import Hemisphere, season
 from salesintel_dagster.domain.payload_hash import payload_hash
 from salesintel_dagster.domain.sale_record import EmbeddingPointer, SaleRecord
 
-TABLE = "bg-remover-test-sales-intelligence"
 DAY = date(2026, 11, 20)
 
 
@@ -27,6 +29,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _argument(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> object:
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
     assert isinstance(node, yaml.ScalarNode)
     return loader.construct_scalar(node)
 
@@ -35,16 +39,23 @@ _Loader.add_multi_constructor("!", _argument)
 
 
 @cache
+def resource_properties(name: str) -> dict[str, Any]:
+    """Return the properties of one of the template's resources."""
+    document = yaml.load(template(), _Loader)  # noqa: S506 - a SafeLoader underneath
+    properties: dict[str, Any] = document["Resources"][name]["Properties"]
+    return properties
+
+
 def table_properties() -> dict[str, Any]:
     """Return the table's keys and indexes as the template has them."""
-    document = yaml.load(template(), _Loader)  # noqa: S506 - a SafeLoader underneath
-    properties = document["Resources"]["SalesIntelligenceTable"]["Properties"]
+    properties = resource_properties("SalesIntelligenceTable")
     wanted = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
     return {name: properties[name] for name in wanted}
 
 
-def make_table(client: AwsClient, name: str = TABLE) -> str:
-    """Make the table. Its items do not expire by themselves: a test holds the clock."""
+def make_table(client: AwsClient) -> str:
+    """Make a table of a name of its own. Its items do not expire by themselves: a test holds the clock."""
+    name = f"sales-{secrets.token_hex(6)}"
     client.create_table(TableName=name, **table_properties())
     return name
 
@@ -92,12 +103,44 @@ def answer(parsed: Mapping[str, Any]) -> Refusal:
     return AWSResponse("", 200, {}, io.BytesIO()), {"ResponseMetadata": {"HTTPStatusCode": 200}, **parsed}
 
 
-def on_call(client: AwsClient, operation: str, hook: Callable[..., Refusal | None]) -> None:
+Hook = Callable[..., Refusal | None]
+
+
+@contextmanager
+def on_call(client: AwsClient, operation: str, hook: Hook) -> Iterator[None]:
     """Let `hook` see each call of an operation, e.g. `TransactWriteItems`, and answer it if it likes."""
-    client.meta.events.register(f"before-call.dynamodb.{operation}", hook)
+    event = f"before-call.dynamodb.{operation}".rstrip(".")
+    client.meta.events.register_first(event, hook)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(event, hook)
 
 
-def all_items(client: AwsClient, name: str = TABLE) -> list[dict[str, Any]]:
+@contextmanager
+def on_answer(client: AwsClient, operation: str, hook: Callable[..., None]) -> Iterator[None]:
+    """Let `hook` see, and change, what AWS answered."""
+    event = f"after-call.dynamodb.{operation}"
+    client.meta.events.register_first(event, hook)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(event, hook)
+
+
+@contextmanager
+def calls_seen(client: AwsClient) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """Collect every call made meanwhile: operation and parameters."""
+    seen: list[tuple[str, dict[str, Any]]] = []
+
+    def see(model: Any, params: dict[str, Any], **_: object) -> None:  # noqa: ANN401 - botocore's
+        seen.append((model.name, json.loads(params["body"])))
+
+    with on_call(client, "", see):
+        yield seen
+
+
+def all_items(client: AwsClient, name: str) -> list[dict[str, Any]]:
     """Return every item, upkeep items too."""
     pages = client.get_paginator("scan").paginate(TableName=name, ConsistentRead=True)
     return [item for page in pages for item in page["Items"]]

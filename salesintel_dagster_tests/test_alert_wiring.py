@@ -17,7 +17,8 @@ def test_every_configured_sink_is_made_and_the_log_where_there_is_none():
     assert list(wiring.alert_sinks(both, CLIENTS)) == ["sns", "webhook"]
 
 
-def test_i5_every_secret_of_the_settings_is_known_to_the_redaction():
+def test_every_secret_of_the_settings_is_known_to_the_redaction():
+    """I5"""
     settings = Settings.from_environment(
         {"SALESINTEL_CATALOG_URI": "postgresql+psycopg://u:canary-word@h/db", "SALESINTEL_ALERT_WEBHOOK_URL": HOOK}
     )

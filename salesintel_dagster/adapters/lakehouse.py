@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from salesintel_dagster.adapters.commit_attempts import CommitAttempts, translated
 from salesintel_dagster.adapters.commit_witness import CommitWitness, committed_property
 from salesintel_dagster.adapters.opened_table import OpenedTable
+from salesintel_dagster.adapters.other_days import OtherDays
 from salesintel_dagster.adapters.planned_files import scan
 from salesintel_dagster.adapters.table_layout import SALES_TABLE, day_filter
 from salesintel_dagster.domain.clock import Clock
@@ -54,6 +55,7 @@ class IcebergSalesTable(SalesTable):
         self._clock = clock
         self._attempts = CommitAttempts(clock, retry)
         self._chunk_rows = chunk_rows
+        self._other_days = OtherDays()
         self._load = OpenedTable(connect, name, SALES_SCHEMA)
 
     def replace_day(
@@ -71,10 +73,12 @@ class IcebergSalesTable(SalesTable):
         return replacement.commit(snapshots, tries, self._clock.monotonic() - started)
 
     def day_facts(self, scope: DayScope) -> DayFacts:
-        """Count the scope's rows and add up their prices, reading no vector. Raises TableUnavailable, SchemaDrift."""
-        _, rows = self._attempts.until_done(lambda: _read(self._load(), scope, (*KEY, "sold_price")))
-        total = pc.sum(rows.column("sold_price"), min_count=0).as_py()
-        return DayFacts(rows.num_rows, total, repeated_sale_ids(rows.select(KEY)))
+        """Count the scope's rows, add up their prices and look for their ids elsewhere, reading no vector.
+
+        Raises TableUnavailable, SchemaDrift.
+        """
+        _, facts = self._attempts.until_done(lambda: self._facts(self._load(), scope))
+        return facts
 
     def read_day(self, scope: DayScope, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
         """Stream some columns of the scope's rows. Raises TableUnavailable, SchemaDrift."""
@@ -86,6 +90,12 @@ class IcebergSalesTable(SalesTable):
         """Return a property of the newest commit that wrote the day. Raises TableUnavailable, SchemaDrift."""
         _, table = self._attempts.until_done(self._load)
         return committed_property(table.metadata, {DAY: scope.day.isoformat(), SOURCE: scope.source_system}, name)
+
+    def _facts(self, table: Table, scope: DayScope) -> DayFacts:
+        rows = _read(table, scope, (*KEY, "sold_price"))
+        total = pc.sum(rows.column("sold_price"), min_count=0).as_py()
+        keys = rows.select(KEY)
+        return DayFacts(rows.num_rows, total, repeated_sale_ids(keys), self._other_days.of(table, scope, keys))
 
 
 @dataclass(slots=True)

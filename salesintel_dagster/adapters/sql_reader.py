@@ -76,7 +76,9 @@ def _register(connection: duckdb.DuckDBPyConnection, catalog: Catalog, sql: str)
 
 def _tables(catalog: Catalog) -> list[str]:
     if not catalog.namespace_exists(NAMESPACE):
-        raise QueryRefused(f"there is no namespace {NAMESPACE} yet; materialise smartgo_sales first")
+        raise QueryRefused(
+            f"there is no table in {NAMESPACE} yet; the first export makes it: salesintel materialise DATE"
+        )
     return [identifier[-1] for identifier in catalog.list_tables(NAMESPACE)]
 
 

@@ -17,6 +17,7 @@ from salesintel_dagster.domain.calendar import days_between
 from salesintel_dagster.domain.errors import SettingInvalid
 
 if TYPE_CHECKING:
+    from salesintel_dagster.commands.runs import RunOutcome
     from salesintel_dagster.local.world import World
 
 DEMO_DAYS = 7
@@ -55,9 +56,10 @@ def demo(sales: Path | None, photos: Path | None, days: int | None, *, verbose: 
             else _own_days(opened, sales, photos, days, verbose=verbose)
         )
         spans = _spans(wanted)
-        problems = _export(opened, spans, verbose=verbose)
-        tell_data(opened, [day for span in spans for day in span], before)
+        outcomes = _export(opened, spans, verbose=verbose)
+        tell_data(opened, [day for span in spans for day in span], before, outcomes)
         tell_where(opened, wanted[-1], time.monotonic() - began)
+    problems = [outcome.failure for outcome in outcomes if outcome.failure is not None]
     if problems:
         click.echo("\n" + "\n".join(f"FAILED: {problem}" for problem in problems))
         sys.exit(1)
@@ -110,14 +112,10 @@ def _world(opened: Session) -> World:
     return opened.world
 
 
-def _export(opened: Session, spans: Sequence[Sequence[date]], *, verbose: bool) -> list[str]:
+def _export(opened: Session, spans: Sequence[Sequence[date]], *, verbose: bool) -> list[RunOutcome]:
     from salesintel_dagster.commands.runs import run_days  # noqa: PLC0415 - Dagster, after --help
 
-    failures = []
-    for days in spans:
-        for outcome in run_days(opened, days, verbose=verbose):
-            failures += [] if outcome.failure is None else [outcome.failure]
-    return failures
+    return [outcome for days in spans for outcome in run_days(opened, days, verbose=verbose)]
 
 
 def _spans(wanted: Sequence[date]) -> list[list[date]]:

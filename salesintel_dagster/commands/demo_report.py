@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from salesintel_dagster.commands.records import newest, show
 from salesintel_dagster.commands.rows import show_rows
 from salesintel_dagster.commands.session import Session, home
 from salesintel_dagster.domain.errors import QueryRefused
+
+if TYPE_CHECKING:
+    from salesintel_dagster.commands.runs import RunOutcome
 
 COUNT_ROWS = "SELECT count(*) AS sales, count(embedding_vector) AS vectors FROM s3.pricing_intelligence.smartgo_sales"
 AVERAGE_PRICE = """\
@@ -35,11 +39,16 @@ def counts(opened: Session) -> tuple[int, int]:
     return row["sales"], row["vectors"]
 
 
-def tell_data(opened: Session, days: Sequence[date], before: tuple[int, int]) -> None:
-    """Tell each day's progress, what the table gained, and the average price by category."""
+def tell_data(opened: Session, days: Sequence[date], before: tuple[int, int], outcomes: Sequence[RunOutcome]) -> None:
+    """Tell each day's progress, the checks that did not pass, what the table gained, the average prices."""
+    from salesintel_dagster.commands.runs import tell_checks  # noqa: PLC0415 - Dagster, after --help
+
     found = newest(opened.ledger, days)
     click.echo(f"\nEach day, as the DynamoDB table {opened.settings.progress_table_name} has it:")
     show(found)
+    if any(outcome.failed_checks for outcome in outcomes):
+        click.echo()
+        tell_checks(outcomes)
     paid = sum(record.paid_calls for record in found.values() if record is not None)
     rows, vectors = counts(opened)
     click.echo(f"\n{rows} rows in the table ({rows - before[0]:+d}), {vectors} with a vector, {paid} paid calls")
@@ -65,6 +74,7 @@ def tell_where(opened: Session, last: date, seconds: float) -> None:
 Done in {seconds:.1f} s. Where everything lies:
   Iceberg table, images, vectors    s3://{opened.settings.bucket_name} (emulated, under {_near(home())})
   Dagster's runs and checks         {_near(home() / "dagster")}
+  SmartGo's Postgres                {_near(opened.world.postgres.data) if opened.world else "elsewhere"}
   logs of the embedded services     {_near(home() / "logs")}
 What next:"""
     )

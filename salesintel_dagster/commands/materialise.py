@@ -29,7 +29,7 @@ def materialise(days: list[date], *, allow_empty: bool, refetch_images: bool, as
     """
     from salesintel_dagster.commands.output import echo_json  # noqa: PLC0415 - after --help
     from salesintel_dagster.commands.records import as_dict, newest, show  # noqa: PLC0415 - same
-    from salesintel_dagster.commands.runs import run_days  # noqa: PLC0415 - Dagster, after --help
+    from salesintel_dagster.commands.runs import run_days, tell_checks  # noqa: PLC0415 - Dagster, after --help
 
     with session() as opened:
         outcomes = run_days(opened, days, allow_empty=allow_empty, refetch_images=refetch_images, verbose=verbose)
@@ -41,15 +41,13 @@ def materialise(days: list[date], *, allow_empty: bool, refetch_images: bool, as
     else:
         show(found)
         click.echo()
+        tell_checks(outcomes)
         _tell(outcomes, len(days))
     if not success:
         sys.exit(1)
 
 
 def _tell(outcomes: list[RunOutcome], days: int) -> None:
-    for outcome in outcomes:
-        for check in outcome.failed_checks:
-            click.echo(f"check: {check.day} {check.severity} {check.verdict}")
     for outcome in outcomes:
         told = "done" if outcome.success else f"FAILED: {outcome.failure}"
         click.echo(f"run {outcome.run_id}: {told}")

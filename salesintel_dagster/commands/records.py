@@ -54,7 +54,7 @@ def as_dict(day: date, record: Progress | None) -> dict[str, object]:
     """Return a record as JSON values; a day that no run has worked on has no state."""
     if record is None:
         return {"day": day, "run_id": None, "state": None}
-    return {**asdict(record), "seconds": _seconds(record)}
+    return {**asdict(record), "seconds": _seconds(record), "silent": is_silent(record, datetime.now(UTC))}
 
 
 def _result(record: Progress) -> tuple[str, ...]:
@@ -67,11 +67,17 @@ def _result(record: Progress) -> tuple[str, ...]:
     )
 
 
+def is_silent(record: Progress, now: datetime) -> bool:
+    """Tell whether the record says RUNNING and its run has said nothing for `SILENT_AFTER`: it may well be dead."""
+    return record.state is RunState.RUNNING and now - record.updated_at > SILENT_AFTER
+
+
 def _state(record: Progress) -> str:
     if record.state is not RunState.RUNNING:
         return record.state.value
-    silent = datetime.now(UTC) - record.updated_at
-    word = f", silent for {int(silent.total_seconds()) // 60} min" if silent > SILENT_AFTER else ""
+    now = datetime.now(UTC)
+    minutes = int((now - record.updated_at).total_seconds()) // 60
+    word = f", silent for {minutes} min" if is_silent(record, now) else ""
     return f"{record.state.value} {record.stage}{word}"
 
 

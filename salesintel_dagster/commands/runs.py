@@ -21,8 +21,10 @@ from salesintel_dagster.defs.partitions import daily
 from salesintel_dagster.defs.smartgo_export import JOB, STEP
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.flows.export.run import SMARTGO_SALES
+from salesintel_dagster.settings import variable_of
 
 QUEUE_POLL_SECONDS = 1.0
+MOST_CHECKS_TOLD = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,15 @@ class RunOutcome:
     failed_checks: tuple[FailedCheck, ...]
     wrote: bool
     """At least one day was committed."""
+
+
+def tell_checks(outcomes: Sequence[RunOutcome]) -> None:
+    """Print the checks that did not pass, a line each: the first `MOST_CHECKS_TOLD`, and how many more."""
+    failed = [check for outcome in outcomes for check in outcome.failed_checks]
+    for check in failed[:MOST_CHECKS_TOLD]:
+        click.echo(f"check: {check.day} {check.severity} {check.verdict}")
+    if len(failed) > MOST_CHECKS_TOLD:
+        click.echo(f"check: {len(failed) - MOST_CHECKS_TOLD} more did not pass; `salesintel status DATE` names a day's")
 
 
 class _StopWhenAsked(logging.Handler):
@@ -146,7 +157,9 @@ def _check_days(opened: Session, days: Sequence[date]) -> None:
     for day in (days[0], days[-1]):
         if not partitions.has_partition_key(day.isoformat()):
             first, last = partitions.get_first_partition_key(), partitions.get_last_partition_key()
-            raise click.BadParameter(f"{day} is no partition; days from {first} to {last} can be exported")
+            can = f"days from {first} to {last} can be exported" if first else "no day from then on has ended yet"
+            begins = f"the first day is {opened.settings.first_day} ({variable_of('first_day')})"
+            raise click.BadParameter(f"{day} is no partition: {begins}; {can}")
 
 
 def _outcome(result: dg.ExecuteInProcessResult, days: int) -> RunOutcome:

@@ -23,10 +23,11 @@ SHOWN_DAYS = 7
 def status(day: date | None, *, as_json: bool) -> None:
     """How the last seven days stand, or one DATE with its errors.
 
-    Exit code 1 when a day shown failed or was lost, and when no run has worked on the DATE asked for.
+    Exit code 1 when a day shown failed, was lost or is RUNNING but silent for 2 minutes (its run was most likely
+    killed), and when no run has worked on the DATE asked for.
     """
     from salesintel_dagster.commands.output import echo_json  # noqa: PLC0415 - after --help
-    from salesintel_dagster.commands.records import as_dict, show  # noqa: PLC0415 - same
+    from salesintel_dagster.commands.records import as_dict, is_silent, show  # noqa: PLC0415 - same
 
     with session() as opened:
         days = [day] if day is not None else _last_days(opened)
@@ -36,7 +37,9 @@ def status(day: date | None, *, as_json: bool) -> None:
     else:
         show(found)
         _tell_more(found, errors=day is not None)
-    if any(_is_bad(record, asked_for=day is not None) for record in found.values()):
+    now = datetime.now(UTC)
+    records = [record for record in found.values() if record is not None]
+    if (day is not None and not records) or any(_is_bad(one) or is_silent(one, now) for one in records):
         sys.exit(1)
 
 
@@ -58,8 +61,8 @@ def history(days: list[date], *, as_json: bool) -> None:
         click.echo("No run has worked on these days.")
 
 
-def _is_bad(record: Progress | None, *, asked_for: bool) -> bool:
-    return asked_for if record is None else record.state.value in {"FAILED", "LOST"}
+def _is_bad(record: Progress) -> bool:
+    return record.state.value in {"FAILED", "LOST"}
 
 
 def _tell_more(found: dict[date, Progress | None], *, errors: bool) -> None:

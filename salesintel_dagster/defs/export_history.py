@@ -5,13 +5,14 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
-from salesintel_dagster.defs.smartgo_export import JOB
+from salesintel_dagster.defs.smartgo_export import JOB, SCHEDULE
 from salesintel_dagster.domain.calendar import days_between
 from salesintel_dagster.domain.late_days import Tries
 from salesintel_dagster.flows.export.day import STAGES
 from salesintel_dagster.flows.export.run import SMARTGO_SALES
 
 PARTITION = "dagster/partition"
+SCHEDULED_BY = "dagster/schedule_name"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -31,6 +32,12 @@ class ExportHistory:
         """Return every day that was ever written to the table."""
         keys = self._instance.get_materialized_partitions(dg.AssetKey(SMARTGO_SALES))
         return {date.fromisoformat(key) for key in keys}
+
+    def first_night(self) -> date | None:
+        """Return the day that the nightly schedule asked for first; None where it never did."""
+        asked = dg.RunsFilter(job_name=JOB, tags={SCHEDULED_BY: SCHEDULE})
+        first = self._instance.get_run_records(asked, limit=1, ascending=True)
+        return min((day for record in first for day in days_of(record.dagster_run.tags)), default=None)
 
     def busy(self) -> set[date]:
         """Return the days of runs that are queued or in progress."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from salesintel_dagster.domain.calendar import days_between
 from salesintel_dagster.domain.fingerprint import SourceFingerprint
 
 LOOK_BACK_DAYS = 3
@@ -83,14 +84,16 @@ def newest_due_day(now: datetime, zone: ZoneInfo, hour_utc: int, grace: timedelt
     return slot.astimezone(zone).date() - timedelta(days=1)
 
 
-def missing_days(newest: date, exported: Collection[date]) -> list[date]:
+def missing_days(newest: date, exported: Collection[date], first_night: date | None) -> list[date]:
     """Return the days of the last `MISSING_DAYS` up to `newest` that were never exported.
 
-    Only days after the first one exported ever: a new deployment does not pay for a month that nobody asked for.
+    Only days from `first_night` on, the first that the nightly schedule asked for: neither a new deployment nor a
+    backfill of an old day by hand pays for a month that nobody asked for.
     """
-    begins = max(min(exported, default=newest), newest - timedelta(days=MISSING_DAYS - 1))
-    span = (newest - begins).days + 1
-    return [day for day in (begins + timedelta(days=n) for n in range(span)) if day not in exported] if exported else []
+    if first_night is None or first_night > newest:
+        return []
+    begins = max(first_night, newest - timedelta(days=MISSING_DAYS - 1))
+    return [day for day in days_between(begins, newest) if day not in exported]
 
 
 def look_back_days(newest: date, exported: Collection[date]) -> list[date]:

@@ -11,8 +11,8 @@ from salesintel_dagster.domain.retention import ttl_of
 from salesintel_dagster.domain.sale import shown
 from salesintel_dagster.domain.sale_record import MAX_RECORD_BYTES, SaleRecord
 from salesintel_dagster.domain.sales_keys import (
-    MAX_PARTITION_KEY_BYTES,
-    MAX_SORT_KEY_BYTES,
+    KeyPair,
+    checked,
     guard_key_pair,
     index_keys,
     sale_key_pair,
@@ -33,17 +33,13 @@ def stored(record: SaleRecord, revision: int) -> StoredSale:
 
 def require_storable(record: SaleRecord) -> None:
     """Raise SaleRefused where DynamoDB would refuse the item: keys of 2,048 and 1,024 bytes, items of 400 KB."""
-    fields_of = {"GSI1": "category", "GSI2": "sale_id", "GSI3": "brand"}
-    pairs = {
-        "product_id": sale_key_pair(record.tenant, record.key),
-        "sale_id": guard_key_pair(record.tenant, record.sale_id),
-        **{fields_of[name]: pair for name, pair in index_keys(record, _MOST_SHARDS).items()},
-    }
-    for field, pair in pairs.items():
-        if len(pair.partition.encode()) > MAX_PARTITION_KEY_BYTES:
-            raise SaleRefused(field, shown(getattr(record, field)), f"a key ends at {MAX_PARTITION_KEY_BYTES} bytes")
-        if len(pair.sort.encode()) > MAX_SORT_KEY_BYTES:
-            raise SaleRefused("sale_id", shown(record.sale_id), f"a sort key ends at {MAX_SORT_KEY_BYTES} bytes")
+    checked("sale_id", record.sale_id, KeyPair("", sale_key_pair(record.tenant, record.key).sort))
+    checked("sale_id", record.sale_id, guard_key_pair(record.tenant, record.sale_id))
+    checked("product_id", record.product_id, sale_key_pair(record.tenant, record.key))
+    indexed = index_keys(record, _MOST_SHARDS)
+    for index, field, text in (("GSI1", "category", record.category), ("GSI3", "brand", record.brand)):
+        if text is not None:
+            checked(field, text, indexed[index])
     if record.text_bytes > MAX_RECORD_BYTES:
         raise SaleRefused("sale", f"{record.text_bytes} bytes", f"at most {MAX_RECORD_BYTES} bytes of text")
 

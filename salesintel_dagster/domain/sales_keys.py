@@ -12,6 +12,8 @@ from datetime import date
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from salesintel_dagster.domain.errors import SaleRefused
+from salesintel_dagster.domain.sale import shown
 from salesintel_dagster.domain.shards import ShardCounts, shard_of
 
 if TYPE_CHECKING:
@@ -42,6 +44,20 @@ class KeyPair:
     sort: str
 
 
+def checked(field: str, text: str, pair: KeyPair) -> KeyPair:
+    """Return the key made of `text`. Raises SaleRefused where DynamoDB takes no such key."""
+    try:
+        too_long = (
+            len(pair.partition.encode()) > MAX_PARTITION_KEY_BYTES or len(pair.sort.encode()) > MAX_SORT_KEY_BYTES
+        )
+    except UnicodeEncodeError:
+        raise SaleRefused(field, shown(text), "text is valid Unicode") from None
+    if too_long:
+        rule = f"a key ends at {MAX_PARTITION_KEY_BYTES} bytes, its sort key at {MAX_SORT_KEY_BYTES}"
+        raise SaleRefused(field, shown(text), rule)
+    return pair
+
+
 def escaped(part: str) -> str:
     """Return the part with `%` and `#` percent-escaped and everything else as it is."""
     return part.replace("%", "%25").replace("#", "%23")
@@ -50,6 +66,23 @@ def escaped(part: str) -> str:
 def unescaped(part: str) -> str:
     """Return what `escaped` was given."""
     return unquote(part, errors="strict")
+
+
+def key_text(key: SaleKey) -> str:
+    """Return the key as one text for a command line: `2026-11-20#product#sale`."""
+    return "#".join((key.sold_date.isoformat(), escaped(key.product_id), escaped(key.sale_id)))
+
+
+def read_key_text(text: str) -> SaleKey:
+    """Return the key that `key_text` was given. Raises SaleRefused."""
+    parts = text.split("#")
+    try:
+        day, product, sale = parts[0], unescaped(parts[1]), unescaped(parts[2])
+        if len(parts) == len(("day", "product", "sale")):
+            return SaleKey(date.fromisoformat(day), product, sale)
+    except (IndexError, ValueError):
+        pass
+    raise SaleRefused("after", shown(text), "the key that the page before gave, such as 2026-11-20#product#sale")
 
 
 def sale_key_pair(tenant: str, key: SaleKey) -> KeyPair:

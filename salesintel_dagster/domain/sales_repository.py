@@ -233,3 +233,11 @@ class SaleQueries(ABC):
 
 class SalesRepository(SaleWriter, SaleEditor, SaleReader, SaleQueries):
     """The whole door. Ask for the part you need."""
+
+
+class ShardCensus(ABC):
+    """How full the shards are."""
+
+    @abstractmethod
+    def sizes(self, context: CallerContext, category: str | None) -> tuple[int, ...]:
+        """Return how many sales lie in each shard: of a category, or with None of all sales by day (GSI2)."""

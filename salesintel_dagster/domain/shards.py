@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -56,6 +57,16 @@ class ShardDistribution:
     def skew(self) -> float:
         """The fullest shard over the mean: 1.0 is even; 0.0 where there is no id."""
         return max(self.sizes) * len(self.sizes) / self.ids if self.ids else 0.0
+
+    @property
+    def allowed_skew(self) -> float:
+        """How uneven it may be: `MAX_SKEW`, and with few ids what chance does (four standard deviations of a shard)."""
+        return max(MAX_SKEW, 1 + 4 * math.sqrt(len(self.sizes) / self.ids)) if self.ids else MAX_SKEW
+
+    @property
+    def is_even(self) -> bool:
+        """Tell whether the ids spread as they should."""
+        return self.skew <= self.allowed_skew
 
 
 def verify_shard_distribution(ids: Iterable[str], count: int) -> ShardDistribution:

@@ -177,6 +177,8 @@ def _source_lines(
         else:
             reading.took(line.sold_at)
             yield line
+    if not reading.read:
+        raise SourceSchemaMismatch("the file holds a header and no line under it")
     if not reading.days:
         first = "; ".join(f"line {refused.line}: {refused.rule}" for refused in reading.refused[:3])
         raise SourceSchemaMismatch(f"no line of {reading.read} has a readable sale with a sold_at; {first}")

@@ -14,7 +14,9 @@ class DeploymentSettings(BaseModel):
     mode: Mode = Field(Mode.EMBEDDED, description="`embedded` (all on this machine) or `aws`")
     stage: str = Field("dev", pattern=r"^[a-z][a-z0-9-]{0,15}$", description="Deployment stage; part of every AWS name")
     tenant: str = Field(
-        "carousel-labs", pattern=rf"^{TENANT_PATTERN.pattern}$", description="Tenant of a source that names none itself"
+        "carousel-labs",
+        pattern=rf"^{TENANT_PATTERN.pattern}$",
+        description="Tenant of the embedded world's sales; on AWS the source's configuration in SSM names the tenants",
     )
     aws_region: str = Field("eu-west-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="Region of all but Bedrock")
     bedrock_region: str = Field("us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="Region of Bedrock")

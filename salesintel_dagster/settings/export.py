@@ -36,13 +36,11 @@ class ExportSettings(BaseModel):
         (), description="host:port pairs that may be reached on non-public addresses (the embedded world's own)"
     )
 
-    embedding_provider: Literal["bedrock"] = Field("bedrock", description="Who makes the vectors")
     embedding_model: str = Field("amazon.titan-embed-image-v1", min_length=1, description="Bedrock model id or ARN")
     embedding_dimension: Annotated[Literal[256, 384, 1024], BeforeValidator(kinds.number)] = Field(
         1024, description="Length of a vector, in float32 values"
     )
     embedding_concurrency: int = Field(5, ge=1, le=256, description="Embedding calls at once")
-    embedding_budget_calls: int = Field(20_000, ge=0, le=10_000_000, description="Paid calls a run may make")
     max_model_image_bytes: int = Field(5 * 1024 * 1024, ge=1024, description="Largest image the model takes")
     null_vector_warn_share: float = Field(0.05, ge=0, le=1, description="Share of sales without a vector that warns")
     null_vector_error_share: float = Field(0.5, ge=0, le=1, description="Share of sales without a vector that fails")

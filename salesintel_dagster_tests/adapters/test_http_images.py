@@ -7,9 +7,8 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,103 +22,12 @@ from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import ImageFailure, ImageRefused, ImageTransient
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher
+from salesintel_dagster_tests.fakes.hostile_server import Answer, HostileServer, drip, response
 from salesintel_dagster_tests.fakes.images import ScriptedImages, picture
 
 DEADLINE = 1.0
 ON_TIME = 1.5
 MAX_BYTES = 200_000
-
-Answer = bytes | Callable[[socket.socket], None]
-
-
-class HostileServer:
-    """Answers a path as told: bytes are sent as they are, a callable does what it likes with the connection."""
-
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self.answers: dict[str, Answer] = {}
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self.sent = 0
-        self._tls = tls
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.pair = f"127.0.0.1:{self.port}"
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def url(self, path: str, answer: Answer) -> str:
-        self.answers[path] = answer
-        return f"http://{self.pair}{path}"
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._threads[0].join(5)
-        for connection in self._open:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(5)
-
-    def paths(self) -> list[str]:
-        return [request.split(b" ")[1].decode() for request in self.requests]
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._open.append(connection)
-            self._threads.append(threading.Thread(target=self._serve, args=(connection,), daemon=True))
-            self._threads[-1].start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                talked = self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
-                with talked:
-                    self._talk(talked)
-            except OSError:
-                return
-
-    def _talk(self, connection: socket.socket) -> None:
-        received = b""
-        while chunk := connection.recv(65536):
-            received += chunk
-            while b"\r\n\r\n" in received:
-                request, received = received.split(b"\r\n\r\n", 1)
-                self.requests.append(request)
-                answer = self.answers[request.split(b" ")[1].decode()]
-                if callable(answer):
-                    answer(connection)
-                    return
-                connection.sendall(answer)
-
-    def flood(self, head: bytes, chunk: bytes, times: int) -> Callable[[socket.socket], None]:
-        def send(connection: socket.socket) -> None:
-            connection.sendall(head)
-            for _ in range(times):
-                connection.sendall(chunk)
-                self.sent += len(chunk)
-
-        return send
-
-
-def response(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
-    lines = (f"HTTP/1.1 {status}", "Content-Type: image/jpeg", f"Content-Length: {len(body)}", *headers)
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def drip(data: bytes, seconds: float = 0.05) -> Callable[[socket.socket], None]:
-    def send(connection: socket.socket) -> None:
-        for byte in data:
-            connection.sendall(bytes([byte]))
-            time.sleep(seconds)
-
-    return send
 
 
 @pytest.fixture
@@ -276,16 +184,18 @@ def test_a_chunked_body_and_one_that_ends_with_the_connection_are_read_whole(
         (599, ImageTransient, ImageStatus.SERVER_ERROR),
     ],
 )
-def test_a_status_says_whether_another_try_is_worth_it_b10(
+def test_a_status_says_whether_another_try_is_worth_it(
     server: HostileServer, fetcher: HttpImageFetcher, status: int, kind: type, expected: ImageStatus
 ) -> None:
+    """B10"""
     failed = failure(fetcher, server.url("/canary?canary", response(b"", f"{status} Whatever")))
     assert (type(failed), failed.status) == (kind, expected)
     assert failed.reason == f"127.0.0.1 answered {status}"
     assert len(server.requests) == 1
 
 
-def test_retry_after_is_read_as_seconds_or_as_a_date_b12(server: HostileServer, fetcher: HttpImageFetcher) -> None:
+def test_retry_after_is_read_as_seconds_or_as_a_date(server: HostileServer, fetcher: HttpImageFetcher) -> None:
+    """B12"""
     failed = failure(fetcher, server.url("/", response(b"", "429 Slow Down", "Retry-After: 2")))
     assert isinstance(failed, ImageTransient)
     assert failed.retry_after_seconds == 2
@@ -298,7 +208,8 @@ def test_retry_after_is_read_as_seconds_or_as_a_date_b12(server: HostileServer, 
     assert retry_after_seconds("9" * 5000, now) == 999_999_999
 
 
-def test_what_drips_or_stays_silent_ends_at_the_deadline_b5(server: HostileServer, fetcher: HttpImageFetcher) -> None:
+def test_what_drips_or_stays_silent_ends_at_the_deadline(server: HostileServer, fetcher: HttpImageFetcher) -> None:
+    """B5"""
     head = response(picture())
     hostile: dict[str, Answer] = {
         "/silent": lambda connection: connection.recv(1) and None,
@@ -316,7 +227,8 @@ def test_what_drips_or_stays_silent_ends_at_the_deadline_b5(server: HostileServe
     assert {each.status for each in failed.values()} == {ImageStatus.TIMEOUT}
 
 
-def test_a_slow_tls_handshake_ends_at_the_deadline_b5(server: HostileServer) -> None:
+def test_a_slow_tls_handshake_ends_at_the_deadline(server: HostileServer) -> None:
+    """B5"""
     silent = socket.create_server(("127.0.0.1", 0))
     pair = f"127.0.0.1:{silent.getsockname()[1]}"
     with silent:
@@ -324,7 +236,8 @@ def test_a_slow_tls_handshake_ends_at_the_deadline_b5(server: HostileServer) -> 
         assert failure(slow, f"https://{pair}/a").status is ImageStatus.TIMEOUT
 
 
-def test_a_name_that_never_resolves_ends_at_the_deadline_b5(server: HostileServer) -> None:
+def test_a_name_that_never_resolves_ends_at_the_deadline(server: HostileServer) -> None:
+    """B5"""
     never = threading.Event()
 
     def hang(_host: str, _port: int) -> list[str]:
@@ -336,14 +249,16 @@ def test_a_name_that_never_resolves_ends_at_the_deadline_b5(server: HostileServe
     never.set()
 
 
-def test_a_declared_size_above_the_limit_is_refused_unread_b6(server: HostileServer, fetcher: HttpImageFetcher) -> None:
+def test_a_declared_size_above_the_limit_is_refused_unread(server: HostileServer, fetcher: HttpImageFetcher) -> None:
+    """B6"""
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {MAX_BYTES + 1}\r\n\r\n".encode()
     assert failure(fetcher, server.url("/", head)).status is ImageStatus.TOO_LARGE
 
 
-def test_an_endless_body_or_head_is_read_to_the_limit_and_no_further_b6(
+def test_an_endless_body_or_head_is_read_to_the_limit_and_no_further(
     server: HostileServer, fetcher: HttpImageFetcher
 ) -> None:
+    """B6"""
     chunk = b"\xff" * 1000
     many = 50_000
     ok = b"HTTP/1.1 200 OK\r\n"
@@ -361,9 +276,10 @@ def test_an_endless_body_or_head_is_read_to_the_limit_and_no_further_b6(
     )
 
 
-def test_a_body_longer_than_declared_is_cut_at_its_length_and_the_connection_dropped_b6(
+def test_a_body_longer_than_declared_is_cut_at_its_length_and_the_connection_dropped(
     server: HostileServer, fetcher: HttpImageFetcher
 ) -> None:
+    """B6"""
     url = server.url("/", response(picture()) + b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad")
     for _ in range(2):
         assert fetcher.fetch(url, DEADLINE).data == picture()
@@ -387,9 +303,10 @@ def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_one(
 
 
 @pytest.mark.parametrize("cut", [0.1, 0.5, 0.99])
-def test_a_connection_lost_in_mid_body_is_worth_another_try_b13(
+def test_a_connection_lost_in_mid_body_is_worth_another_try(
     server: HostileServer, fetcher: HttpImageFetcher, cut: float
 ) -> None:
+    """B13"""
     whole = response(picture(5, "NOISE", (64, 64)))
     failed = failure(fetcher, server.url("/", server.flood(whole[: int(len(whole) * cut)], b"", 1)))
     assert (type(failed), failed.status) == (ImageTransient, ImageStatus.CONNECTION_ERROR)
@@ -413,14 +330,16 @@ def test_a_host_that_refuses_connections_or_speaks_no_http_is_worth_another_try(
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "identity, gzip"])
-def test_a_content_encoding_nobody_asked_for_is_refused_b7(
+def test_a_content_encoding_nobody_asked_for_is_refused(
     server: HostileServer, fetcher: HttpImageFetcher, encoding: str
 ) -> None:
+    """B7"""
     url = server.url("/", response(picture(), "200 OK", f"Content-Encoding: {encoding}"))
     assert failure(fetcher, url).status is ImageStatus.NOT_AN_IMAGE
 
 
-def test_redirects_are_followed_three_times_b3(server: HostileServer, fetcher: HttpImageFetcher) -> None:
+def test_redirects_are_followed_three_times(server: HostileServer, fetcher: HttpImageFetcher) -> None:
+    """B3"""
     for hop in range(4):
         server.url(f"/{hop}", response(b"", "302 Found", f"Location: /{hop + 1}"))
     server.url("/4", response(picture()))
@@ -443,7 +362,8 @@ def test_redirects_are_followed_three_times_b3(server: HostileServer, fetcher: H
         "/loop",
     ],
 )
-def test_a_redirect_to_a_private_place_or_in_a_loop_is_refused_b3(server: HostileServer, location: str) -> None:
+def test_a_redirect_to_a_private_place_or_in_a_loop_is_refused(server: HostileServer, location: str) -> None:
+    """B3"""
     connected: list[str] = []
 
     def spy(address: str, port: int, seconds: float) -> socket.socket:
@@ -462,9 +382,11 @@ def test_a_redirect_to_a_private_place_or_in_a_loop_is_refused_b3(server: Hostil
 @pytest.mark.parametrize(
     "answers", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::ffff:127.0.0.1"], ["64:ff9b::a9fe:a9fe"], ["2002:7f00:1::"]]
 )
-def test_a_name_with_a_private_address_is_refused_before_any_connection_b1(
+def test_a_name_with_a_private_address_is_refused_before_any_connection(
     server: HostileServer, answers: list[str]
 ) -> None:
+    """B1"""
+
     def never(address: str, port: int, _seconds: float) -> socket.socket:
         raise AssertionError(f"connected to {address}:{port}")
 
@@ -473,7 +395,8 @@ def test_a_name_with_a_private_address_is_refused_before_any_connection_b1(
     assert (type(refused), refused.status) == (ImageRefused, ImageStatus.REFUSED_URL)
 
 
-def test_a_name_is_resolved_once_and_the_checked_address_is_the_one_connected_to_b2(server: HostileServer) -> None:
+def test_a_name_is_resolved_once_and_the_checked_address_is_the_one_connected_to(server: HostileServer) -> None:
+    """B2"""
     answers = [["93.184.216.34"], ["127.0.0.1"]]
     asked: list[str] = []
     connected: list[str] = []
@@ -524,9 +447,10 @@ def test_an_unknown_name_is_final_and_a_failing_resolver_is_not(server: HostileS
         assert (type(failed), failed.status) == (kind, ImageStatus.CONNECTION_ERROR)
 
 
-def test_a_proxy_in_the_environment_is_ignored_b4(
+def test_a_proxy_in_the_environment_is_ignored(
     server: HostileServer, fetcher: HttpImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """B4"""
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert fetcher.fetch(server.url("/a", response(picture())), DEADLINE).data == picture()
@@ -545,15 +469,17 @@ def test_a_proxy_in_the_environment_is_ignored_b4(
         (picture(0, "PNG")[:-4], ImageStatus.TRUNCATED),
     ],
 )
-def test_a_body_that_is_no_whole_image_is_refused_b9(
+def test_a_body_that_is_no_whole_image_is_refused(
     server: HostileServer, fetcher: HttpImageFetcher, body: bytes, expected: ImageStatus
 ) -> None:
+    """B9"""
     refused = failure(fetcher, server.url("/", response(body)))
     assert (type(refused), refused.status) == (ImageRefused, expected)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_huge_picture_is_refused_by_its_header_b8(kind: str) -> None:
+def test_a_huge_picture_is_refused_by_its_header(kind: str) -> None:
+    """B8"""
     data = picture(0, kind)
     if kind == "PNG":
         bomb = data[:16] + (50_000).to_bytes(4) * 2 + data[24:]

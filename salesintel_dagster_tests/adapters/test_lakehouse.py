@@ -10,7 +10,7 @@ import pytest
 from salesintel_dagster.adapters.lakehouse import IcebergSalesTable
 from salesintel_dagster.domain.day_frame import KEY
 from salesintel_dagster.domain.errors import DuplicateKeys, EmptyReplacement, OutsideScope, SchemaDrift
-from salesintel_dagster.domain.ports import SalesTable
+from salesintel_dagster.domain.ports import OtherDay, SalesTable
 from salesintel_dagster_tests.fakes.sales_table import InMemorySalesTable, day_scope, sale_rows
 from salesintel_dagster_tests.lakes import DAY, KINDS, RUN, held_clock, ids, rows
 
@@ -108,6 +108,25 @@ class TestEverySalesTable:
         assert table.day_facts(both) == table.day_facts(both)
         assert table.day_facts(both).rows == 2
         assert table.day_facts(both).duplicate_sale_ids == ()
+
+    def test_a_sale_that_is_also_under_another_day_is_told_with_that_day(self, table: SalesTable) -> None:
+        """A5: the source corrected the day of a sale, and its old day was not materialised again yet.
+
+        The ids share their first 16 characters, where Iceberg cuts the bounds of a file.
+        """
+        old, new, far = day_scope("2026-11-03", "a", "b"), day_scope("2026-12-20", "a", "b"), day_scope("2024-02-29")
+        names = [f"sale-with-a-long-name-{n}" for n in range(6)]
+        table.replace_day(old, rows(sale_rows(old, 4, sale_id=names[:4])), RUN, allow_empty=False)
+        table.replace_day(new, rows(sale_rows(new, 4, sale_id=[*names[2:4], *names[4:]])), RUN, allow_empty=False)
+        table.replace_day(far, rows(sale_rows(far, 2, sale_id=names[4:])), RUN, allow_empty=False)  # another tenant's
+        foreign = day_scope("2026-11-09", "a", "b", source="carousel")
+        table.replace_day(foreign, rows(sale_rows(foreign, 2, sale_id=names[4:])), RUN, allow_empty=False)
+        both = (OtherDay(names[2], old.day), OtherDay(names[3], old.day))
+        assert table.day_facts(new).other_days == both
+        assert [other.day for other in table.day_facts(old).other_days] == [new.day, new.day]
+        assert table.day_facts(far).other_days == table.day_facts(foreign).other_days == ()
+        table.replace_day(old, rows(sale_rows(old, 2, sale_id=names[:2])), RUN, allow_empty=False)
+        assert table.day_facts(new).other_days == ()
 
     def test_a_row_outside_the_scope_is_refused(self, table: SalesTable) -> None:
         for name, value in STRANGERS.items():

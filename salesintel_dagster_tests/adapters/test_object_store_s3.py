@@ -33,7 +33,8 @@ def s3(aws: AwsClients) -> tuple[AwsClient, S3ObjectStore]:
 
 
 class TestS3:
-    def test_b17_a_put_that_fails_twice_then_works_is_stored(self, s3: tuple[AwsClient, S3ObjectStore]) -> None:
+    def test_a_put_that_fails_twice_then_works_is_stored(self, s3: tuple[AwsClient, S3ObjectStore]) -> None:
+        """B17"""
         client, store = s3
         answers = iter([503, 500])
         sent = []
@@ -50,9 +51,8 @@ class TestS3:
         assert store.get("k") == b"third time"
         assert sent == ["PUT"] * 3
 
-    def test_b17_a_put_that_always_fails_names_operation_key_and_code(
-        self, s3: tuple[AwsClient, S3ObjectStore]
-    ) -> None:
+    def test_a_put_that_always_fails_names_operation_key_and_code(self, s3: tuple[AwsClient, S3ObjectStore]) -> None:
+        """B17"""
         client, store = s3
         canary = "hunter2-canary"
         client.meta.events.register("before-call.s3.PutObject", _answer(503, "SlowDown", canary))

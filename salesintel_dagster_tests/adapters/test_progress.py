@@ -84,7 +84,8 @@ class TestEveryProgressLedger:
         assert (newest.sales, newest.state) == (20, RunState.SUCCEEDED)
         assert len(ledger.history(DAY)) == 1
 
-    def test_a22_an_older_run_that_ends_after_a_newer_one_leaves_the_newer(self, ledger: ProgressLedger) -> None:
+    def test_an_older_run_that_ends_after_a_newer_one_leaves_the_newer(self, ledger: ProgressLedger) -> None:
+        """A22"""
         older, newer = _progress("older"), _progress("newer", STARTED + timedelta(microseconds=1))
         ledger.record(older)
         ledger.record(newer)
@@ -93,7 +94,8 @@ class TestEveryProgressLedger:
         assert ledger.newest(DAY) == newer
         assert ledger.history(DAY) == [newer, ended]
 
-    def test_a22_it_holds_across_zones(self, ledger: ProgressLedger) -> None:
+    def test_it_holds_across_zones(self, ledger: ProgressLedger) -> None:
+        """A22"""
         east = timezone(timedelta(hours=13))
         newer = _progress("newer", STARTED + timedelta(hours=1))
         older_with_a_later_wall_clock = _progress("older", STARTED.astimezone(east))
@@ -113,7 +115,8 @@ class TestEveryProgressLedger:
         ledger.record(_progress(day=DAY - timedelta(days=1), run_id="yesterday"))
         assert [run.run_id for run in ledger.history(DAY)] == ["run-1"]
 
-    def test_a21_a_run_that_died_is_lost_and_keeps_its_numbers(self, ledger: ProgressLedger) -> None:
+    def test_a_run_that_died_is_lost_and_keeps_its_numbers(self, ledger: ProgressLedger) -> None:
+        """A21"""
         seen, at = _progress(sales=10, errors=("one",), error_count=1), STARTED + timedelta(hours=5)
         ledger.record(seen)
         assert ledger.lose(seen, at)
@@ -122,7 +125,8 @@ class TestEveryProgressLedger:
         assert ledger.history(DAY) == [lost]
         assert not ledger.lose(seen, at)
 
-    def test_a21_a_newer_run_of_the_day_stands(self, ledger: ProgressLedger) -> None:
+    def test_a_newer_run_of_the_day_stands(self, ledger: ProgressLedger) -> None:
+        """A21"""
         dead, newer = _progress("dead"), _progress("newer", STARTED + timedelta(minutes=1), updated_at=STARTED)
         ledger.record(dead)
         ledger.record(newer)
@@ -130,7 +134,8 @@ class TestEveryProgressLedger:
         assert ledger.newest(DAY) == newer
         assert [run.state for run in ledger.history(DAY)] == [RunState.RUNNING, RunState.LOST]
 
-    def test_a21_a_run_that_wrote_since_or_has_ended_is_not_lost(self, ledger: ProgressLedger) -> None:
+    def test_a_run_that_wrote_since_or_has_ended_is_not_lost(self, ledger: ProgressLedger) -> None:
+        """A21"""
         seen = _progress()
         later = replace(seen, updated_at=STARTED + timedelta(seconds=3), sales=5)
         ended = replace(later, state=RunState.SUCCEEDED)
@@ -142,7 +147,8 @@ class TestEveryProgressLedger:
         assert not ledger.lose(ended, STARTED + timedelta(hours=5))
         assert not ledger.lose(_progress("never there"), STARTED)
 
-    def test_a23_ten_thousand_errors_keep_the_first_fifty_and_the_count(self, ledger: ProgressLedger) -> None:
+    def test_ten_thousand_errors_keep_the_first_fifty_and_the_count(self, ledger: ProgressLedger) -> None:
+        """A23"""
         errors = tuple(f"sale {n}: GONE: " + "\N{CAT FACE}" * 500 for n in range(10_000))
         ledger.record(_progress(errors=errors, error_count=len(errors), failed={"GONE": 10_000}))
         newest = ledger.newest(DAY)
@@ -163,13 +169,15 @@ class TestDynamo:
             assert item["ttl"] == {"N": str(int((STARTED + timedelta(days=90)).timestamp()))}
             assert item["sales"] == {"N": "3"}
 
-    def test_a23_the_largest_item_is_far_from_400_kb(self, dynamodb: AwsClient) -> None:
+    def test_the_largest_item_is_far_from_400_kb(self, dynamodb: AwsClient) -> None:
+        """A23"""
         errors = tuple("\N{CAT FACE}" * 10_000 for _ in range(10_000))
         DynamoProgressLedger(dynamodb, TABLE).record(_progress(errors=errors, error_count=10_000))
         items = dynamodb.scan(TableName=TABLE)["Items"]
         assert max(len(json.dumps(item, ensure_ascii=False).encode()) for item in items) < 80_000
 
-    def test_a21_a_crash_between_the_two_items_is_made_good_by_the_next_look(self, dynamodb: AwsClient) -> None:
+    def test_a_crash_between_the_two_items_is_made_good_by_the_next_look(self, dynamodb: AwsClient) -> None:
+        """A21"""
         ledger, seen = DynamoProgressLedger(dynamodb, TABLE), _progress()
         ledger.record(seen)
         calls: list[object] = []
@@ -208,7 +216,9 @@ class TestDynamo:
         "code",
         ["ProvisionedThroughputExceededException", "ResourceNotFoundException", "AccessDeniedException"],
     )
-    def test_a20_whatever_the_table_answers_is_one_error(self, dynamodb: AwsClient, code: str) -> None:
+    def test_whatever_the_table_answers_is_one_error(self, dynamodb: AwsClient, code: str) -> None:
+        """A20"""
+
         def refuse(**_: object) -> tuple[AWSResponse, dict[str, Any]]:
             parsed = {"Error": {"Code": code, "Message": "canary"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
             return AWSResponse("", 400, {}, io.BytesIO()), parsed
@@ -219,7 +229,9 @@ class TestDynamo:
                 call()
             assert "canary" not in str(failure.value)
 
-    def test_a20_a_network_that_is_gone_is_the_same_error(self, dynamodb: AwsClient) -> None:
+    def test_a_network_that_is_gone_is_the_same_error(self, dynamodb: AwsClient) -> None:
+        """A20"""
+
         def cut(**_: object) -> None:
             raise EndpointConnectionError(endpoint_url="http://nowhere")
 
@@ -228,7 +240,8 @@ class TestDynamo:
             with pytest.raises(ProgressUnavailable, match=r": EndpointConnectionError$"):
                 call()
 
-    def test_a20_a_brief_client_gives_up_within_seconds(self, aws_target: AwsTarget) -> None:
+    def test_a_brief_client_gives_up_within_seconds(self, aws_target: AwsTarget) -> None:
+        """A20"""
         gone = replace(aws_target, endpoint_url="http://127.0.0.1:9")
         ledger = DynamoProgressLedger(AwsClients(gone).client("dynamodb", brief=True), TABLE)
         began = time.monotonic()

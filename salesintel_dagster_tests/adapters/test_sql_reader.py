@@ -176,7 +176,7 @@ def test_sql_that_does_not_run_is_told_in_one_line(catalog: Catalog, sql: str, t
 
 def test_before_the_first_export_there_is_nothing_to_ask(tmp_path: Path) -> None:
     opened = local_catalog(tmp_path)
-    with pytest.raises(QueryRefused, match="materialise smartgo_sales first"):
+    with pytest.raises(QueryRefused, match="the first export makes it"):
         query(opened, "SELECT 1 FROM smartgo_sales")
     opened.close()
 

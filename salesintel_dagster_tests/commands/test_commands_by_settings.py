@@ -39,8 +39,8 @@ class Aws:
             "AWS_SECRET_ACCESS_KEY": target.secret_access_key or "",
         }
 
-    def call(self, *arguments: str) -> Answer:
-        return call(*arguments, environment=self.environment)
+    def call(self, *arguments: str, **environment: str) -> Answer:
+        return call(*arguments, environment=self.environment | environment)
 
     def record(self, *records: Progress) -> None:
         name = f"bg-remover-{self.stage}-smartgo-export-progress"
@@ -60,17 +60,24 @@ def _record(day: date, state: RunState, run_id: str = "run-1") -> Progress:
 
 def test_a_deployment_is_told_first_and_done_when_it_is_meant(stage: Aws):
     told = stage.call("deploy")
-    assert (told.code, told.out.count("\n")) == (0, 1)
-    assert f"would deploy the stack of stage {stage.stage} to http://127.0.0.1:" in told.out
+    assert told.code == 0
+    assert f"stack salesintel-{stage.stage} does not exist yet; " in told.out
+    assert "\n  add AnalyticsBucket, AWS::S3::Bucket\n" in told.out
+    assert "Nothing was done to http://127.0.0.1:" in told.out
     assert "not exported" not in stage.call("status").out
     done = stage.call("deploy", "--apply", "--json")
     assert (done.code, done.json["report"]["outcome"]) == (0, "created")
     assert done.json["report"]["resources"]["AnalyticsBucket"] == f"carousel-{stage.stage}-analytics"
     again = stage.call("deploy", "--apply")
     assert f"stack salesintel-{stage.stage} unchanged" in again.out
+    nothing = stage.call("deploy", "--json").json
+    assert (nothing["applied"], nothing["plan"]["changes"], nothing["plan"]["expiry"]) == (False, [], [])
+    other = stage.call("deploy", "--json", SALESINTEL_EMBEDDING_MODEL="amazon.titan-embed-image-v2").json
+    assert [(one["action"], one["resource"]) for one in other["plan"]["changes"]] == [("modify", "ExportPolicy")]
 
 
-def test_status_exits_with_1_where_a_day_failed_and_where_the_day_asked_for_is_missing(stage: Aws):
+def test_status_exits_with_1_where_a_day_failed_is_missing_or_has_a_silent_run(stage: Aws):
+    """A21: a run that was killed says RUNNING until it is LOST."""
     stage.call("deploy", "--apply")
     nothing = stage.call("status")
     assert (nothing.code, nothing.out.count("not exported")) == (0, 7)
@@ -91,8 +98,16 @@ def test_status_exits_with_1_where_a_day_failed_and_where_the_day_asked_for_is_m
     week = stage.call("status", "--json")
     assert (week.code, [day["state"] for day in week.json]) == (1, [None] * 6 + ["FAILED"])
 
+    now = datetime.now(UTC)
+    for silent, code in ((1, 0), (3, 1)):
+        at = now - timedelta(minutes=silent)
+        running = replace(_record(YESTERDAY, RunState.RUNNING, "run-3"), started_at=now, updated_at=at)
+        stage.record(running)
+        killed = stage.call("status", YESTERDAY.isoformat(), "--json")
+        assert (killed.code, killed.json[0]["silent"]) == (code, bool(code))
+
     runs = stage.call("history", f"{YESTERDAY - timedelta(days=3)}..{YESTERDAY}", "--json")
-    assert (runs.code, [run["run_id"] for run in runs.json]) == (0, ["run-2", "run-1"])
+    assert (runs.code, [run["run_id"] for run in runs.json]) == (0, ["run-3", "run-2", "run-1"])
     assert stage.call("history", "2026-01-01").out == "No run has worked on these days.\n"
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from salesintel_dagster.commands.output import json_text
-from salesintel_dagster.commands.records import as_dict, newest, show, show_runs
+from salesintel_dagster.commands.records import as_dict, is_silent, newest, show, show_runs
 from salesintel_dagster.domain.progress import Progress, RunState
 from salesintel_dagster_tests.fakes.progress import InMemoryProgressLedger
 
@@ -54,6 +54,14 @@ def test_a_running_day_tells_its_stage_and_a_silent_one_how_long(capsys: pytest.
     _, speaking, silent = capsys.readouterr().out.splitlines()
     assert "RUNNING product_images " in speaking
     assert "RUNNING product_images, silent for 47 min" in silent
+
+
+def test_a_running_record_is_silent_after_two_minutes_and_an_ended_one_never():
+    """A21"""
+    running = replace(DONE, state=RunState.RUNNING, finished_at=None)
+    assert not is_silent(running, running.updated_at + timedelta(seconds=120))
+    assert is_silent(running, running.updated_at + timedelta(seconds=121))
+    assert not is_silent(DONE, DONE.updated_at + timedelta(days=1))
 
 
 def test_a_record_is_json_with_its_seconds():

@@ -15,11 +15,10 @@ import pytest
 
 from salesintel_dagster.adapters.notify import WebhookAlerts
 from salesintel_dagster.defs import alerts, describe
-from salesintel_dagster.domain.alerts import MAX_ALERTS_PER_TICK, MAX_TEXT_CHARACTERS, Alert
+from salesintel_dagster.defs.incidents import PARTITION_RANGE_TAGS
+from salesintel_dagster.domain.alerts import MAX_ALERTS_PER_TICK, MAX_TEXT_CHARACTERS, Alert, AlertSink
 from salesintel_dagster.domain.checks import Promise, Severity, verdict
 from salesintel_dagster.domain.clock import Clock
-from salesintel_dagster.domain.ports import AlertSink
-from salesintel_dagster.flows.export.checks import promises
 from salesintel_dagster.settings import Settings, variable_of
 from salesintel_dagster_tests.fakes.alerts import InMemoryAlerts
 from salesintel_dagster_tests.fakes.webhook import status, webhook_server
@@ -135,7 +134,8 @@ def export(world: World, day: date, body: Callable[[], None], **tags: str) -> dg
 
 
 class TestChecks:
-    def test_c11_a_green_run_with_a_failed_check_is_told_once_with_the_sale(self, world: World):
+    def test_a_green_run_with_a_failed_check_is_told_once_with_the_sale(self, world: World):
+        """C11"""
         run = export(world, DAY, lambda: None)
         assert run.success
         world.tick()
@@ -150,7 +150,7 @@ class TestChecks:
             "found: 1 of 3",
             "first offenders: carousel-labs/S-7",
             f"run: {run.run_id}",
-            "what to do: docs/alerts.md, vectors_are_1024_dim",
+            "what to do: docs/runbook.md, vectors_are_1024_dim",
         ]
         assert f"link: http://127.0.0.1:3000/runs/{run.run_id}" in alert.text
 
@@ -163,7 +163,8 @@ class TestChecks:
         assert len(world.sink.sent) == 1
         assert world.cursor != before
 
-    def test_j11_of_a_quarantined_row_code_and_field_are_told_and_not_the_value(self, world: World):
+    def test_of_a_quarantined_row_code_and_field_are_told_and_not_the_value(self, world: World):
+        """J11"""
         world.evaluate(DAY, offenders=["MISSING sold_price=", "INVALID brand=Canary Person, Canary Street 1"])
         world.tick()
         assert "first offenders: MISSING sold_price, INVALID brand\n" in world.sink.sent[0].text
@@ -176,7 +177,8 @@ class TestChecks:
         assert world.sink.sent[0].subject.startswith("WARN ")
         assert "link: http://127.0.0.1:3000/assets/titan_embeddings" in world.sink.sent[0].text
 
-    def test_j10_a_backlog_goes_out_oldest_first_so_many_a_tick_and_each_once(self, world: World):
+    def test_a_backlog_goes_out_oldest_first_so_many_a_tick_and_each_once(self, world: World):
+        """J10"""
         wanted = days(2 * MAX_ALERTS_PER_TICK + 3)
         world.evaluate(*wanted)
         assert [world.tick() for _ in range(4)] == [f"memory: sent {n}." for n in (10, 10, 3, 0)]
@@ -200,7 +202,8 @@ class TestChecks:
 
 
 class TestSinks:
-    def test_j10_a_dead_sink_delays_and_neither_loses_nor_doubles(self, world: World):
+    def test_a_dead_sink_delays_and_neither_loses_nor_doubles(self, world: World):
+        """J10"""
         wanted = days(4)
         world.evaluate(*wanted[:2])
         world.sink.down = True
@@ -212,7 +215,8 @@ class TestSinks:
         world.tick()
         assert partitions_told(world.told()) == [day.isoformat() for day in wanted]
 
-    def test_j10_a_sink_that_dies_half_way_goes_on_from_there(self, world: World):
+    def test_a_sink_that_dies_half_way_goes_on_from_there(self, world: World):
+        """J10"""
         world.evaluate(*days(5))
 
         def die_at_the_third() -> None:
@@ -223,8 +227,8 @@ class TestSinks:
         world.tick()
         assert partitions_told(world.told()) == [day.isoformat() for day in days(5)]
 
-    def test_j10_a_slow_sink_ends_the_tick_in_time_and_keeps_what_was_sent(self, world: World):
-        """Dagster gives a tick 60 s and forgets its cursor after that: everything sent would be sent again."""
+    def test_a_slow_sink_ends_the_tick_in_time_and_keeps_what_was_sent(self, world: World):
+        """J10: Dagster gives a tick 60 s and forgets its cursor after that: everything sent would be sent again."""
         world.evaluate(*days(5))
 
         def take_nine_seconds() -> None:
@@ -236,7 +240,8 @@ class TestSinks:
         world.tick()
         assert partitions_told(world.told()) == [day.isoformat() for day in days(5)]
 
-    def test_j10_one_dead_sink_doubles_nothing_at_the_other(self, world: World):
+    def test_one_dead_sink_doubles_nothing_at_the_other(self, world: World):
+        """J10"""
         dead = InMemoryAlerts(down=True)
         world.sinks = {"dead": dead, "memory": world.sink}
         world.evaluate(*days(2))
@@ -247,7 +252,8 @@ class TestSinks:
         world.tick()
         assert partitions_told(dead.sent) == partitions_told(world.sink.sent)
 
-    def test_j10_a_bug_in_a_sink_takes_nothing_back(self, world: World):
+    def test_a_bug_in_a_sink_takes_nothing_back(self, world: World):
+        """J10"""
         world.evaluate(*days(2))
 
         def fail() -> None:
@@ -259,7 +265,8 @@ class TestSinks:
         world.tick()
         assert len(world.sink.sent) == 2
 
-    def test_j10_a_webhook_that_is_slow_then_broken_then_well_takes_each_alert_once(self, world: World):
+    def test_a_webhook_that_is_slow_then_broken_then_well_takes_each_alert_once(self, world: World):
+        """J10"""
         world.evaluate(*days(2))
         with webhook_server() as server:
             server.script = [server.silence, status("500 Oh"), status("503 Oh")]
@@ -308,7 +315,9 @@ class TestRuns:
         assert "found: 1 of 1 days failed: 2026-11-20: the source is down." in alert.text
         assert f"link: http://127.0.0.1:3000/runs/{run.run_id}" in alert.text
 
-    def test_j11_a_strange_error_leaks_nothing_and_stays_short(self, world: World):
+    def test_a_strange_error_leaks_nothing_and_stays_short(self, world: World):
+        """J11"""
+
         def fail() -> None:
             raise RuntimeError(
                 "could not connect to postgresql://u:canary-1@h/db password='canary-2' canary-known "
@@ -331,6 +340,18 @@ class TestRuns:
         [alert] = world.told("run")
         assert alert.severity is Severity.WARN
         assert "Dagster starts it again by itself" in alert.text
+
+    @pytest.mark.parametrize("last,told", [(DAY, "2026-11-20"), (DAY + timedelta(days=1), "2026-11-20 to 2026-11-21")])
+    def test_the_days_of_a_range_are_told_and_one_day_is_said_once(self, world: World, last: date, told: str):
+        @dg.asset
+        def failing() -> None:
+            raise dg.Failure("down")
+
+        ends = zip(PARTITION_RANGE_TAGS, (DAY.isoformat(), last.isoformat()), strict=True)
+        dg.materialize([failing], instance=world.instance, tags=dict(ends), raise_on_error=False)
+        world.tick()
+        [alert] = world.told("run")
+        assert f"partition: {told}\n" in alert.text
 
 
 class TestFreshness:
@@ -415,9 +436,6 @@ def test_the_sensor_runs_by_default_and_needs_no_target():
     dg.Definitions.validate_loadable(alerts.build(SETTINGS))
 
 
-def test_the_guide_tells_what_to_type_for_every_alert():
-    guide = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text()
-    told = {line.lstrip("# ") for line in guide.splitlines() if line.startswith("##")}
-    wanted = {promise.name for promise in promises(1024)} | {"a run failed", "a day is missing"}
-    assert wanted <= told
-    assert all(variable_of(name) in guide for name in Settings.model_fields if name.startswith("alert_"))
+def test_the_page_on_alerts_has_every_setting_of_theirs():
+    page = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text()
+    assert all(variable_of(name) in page for name in Settings.model_fields if name.startswith("alert_"))

@@ -115,7 +115,8 @@ class TestTheText:
             "first offenders: t/S-1",
         )
 
-    def test_j11_no_secret_and_no_personal_data_in_any_part(self):
+    def test_no_secret_and_no_personal_data_in_any_part(self):
+        """J11"""
         canaries = (
             "password=canary-1 postgresql://u:canary-2@h/db https://h/x?sig=canary-3 canary-4@example.com canary-5"
         )
@@ -123,12 +124,14 @@ class TestTheText:
         alert = alert_of(bad(1), incident, Redaction(["canary-5"]))
         assert "canary" not in alert.subject + alert.text
 
-    def test_j11_a_secret_behind_a_line_end_is_still_one(self):
+    def test_a_secret_behind_a_line_end_is_still_one(self):
+        """J11"""
         incident = Incident(Severity.WARN, "x", (("found", "password:\r\n\r\n\r\n  canary-1"),))
         assert "canary" not in alert_of(bad(1), incident, Redaction()).text
 
     @pytest.mark.parametrize("filler", ["x", "\N{CAT FACE}", "a b ", "\n", "password=y "])
-    def test_j11_it_is_bounded_however_long_its_parts_are(self, filler: str):
+    def test_it_is_bounded_however_long_its_parts_are(self, filler: str):
+        """J11"""
         long = filler * 10_000
         incident = Incident(
             Severity.ERROR, long, tuple((f"fact {n}", long) for n in range(30)), "http://h/" + "x" * 9999

@@ -21,34 +21,23 @@ from salesintel_dagster.domain.image_urls import (
 )
 from salesintel_dagster.domain.images import JPEG_END, ImageKind, image_key, is_whole, read_header
 from salesintel_dagster.domain.outcome import ImageStatus
+from salesintel_dagster_tests.fakes.hostile_urls import FORBIDDEN, PRIVATE, REFUSED_URLS
 from salesintel_dagster_tests.fakes.images import picture
 
 LOCAL = frozenset({"127.0.0.1:8123", "images.local:80"})
 
-REFUSED_URLS = """
-    file:///etc/passwd|gopher://example.com/|ftp://example.com/a.jpg|data:image/png;base64,AAAA|javascript:alert(1)
-    //example.com/a.jpg|/a.jpg|example.com/a.jpg|http:example.com|http:/example.com|http:///a.jpg|http://
-    http://user@example.com/a.jpg|http://user:pw@example.com/|http://example.com@127.0.0.1/|http://a\\@b.com/
-    http://example.com\\.evil.com/|http:\\\\example.com/|http://example.com/a\\b|http://example.com:22/|http://example.com:6379/
-    http://example.com:0/|http://example.com:99999/|http://example.com:/a|http://example.com:8o/|http://2130706433/
-    http://0x7f000001/|http://0x7f.0.0.1/|http://017700000001/|http://0177.0.0.1/|http://127.1/|http://127.0.1/
-    http://127.0.0.0x1/|http://256.0.0.1/|http://1.2.3.4.5/|http://example.com./|http://127.0.0.1./|http://.com/
-    http://a..b/|http://-a.com/|http://a-.com/|http://[::1/|http://[::1]x/|http://[fe80::1%25eth0]/|http://[1.2.3.4]/
-    http://\u2460\u2461\u2466.0.0.1/|http://\uff11\uff12\uff17.0.0.1/|http://127\u30020\u30020\u30021/|http://ex\u00e4mple.com/
-    http://\u017f.com/|http://example.com\u200b/|http://example\u2024com/|http://exa mple.com/|http://%31%32%37.0.0.1/
-    http://example.com%00.evil.com/|http://example.com%2f@evil.com/|http://*.example.com/|http://exam!ple.com/
-"""
 
-
-@pytest.mark.parametrize("url", [form.strip() for form in "|".join(REFUSED_URLS.strip().splitlines()).split("|")])
-def test_a_url_that_could_be_read_in_two_ways_is_refused_b1(url: str) -> None:
+@pytest.mark.parametrize("url", REFUSED_URLS)
+def test_a_url_that_could_be_read_in_two_ways_is_refused(url: str) -> None:
+    """B1"""
     with pytest.raises(ImageRefused) as refused:
         parse_image_url(url)
     assert refused.value.status is ImageStatus.REFUSED_URL
 
 
 @pytest.mark.parametrize("character", ["\r", "\n", "\t", "\0", "\x1f", "\x7f", "\r\nHost: evil"])
-def test_a_control_character_never_reaches_a_request_b1(character: str) -> None:
+def test_a_control_character_never_reaches_a_request(character: str) -> None:
+    """B1"""
     for url in (
         f"http://example.com/{character}a",
         f"http://exam{character}ple.com/",
@@ -58,7 +47,8 @@ def test_a_control_character_never_reaches_a_request_b1(character: str) -> None:
             parse_image_url(url)
 
 
-def test_a_refusal_says_nothing_of_the_url_b19() -> None:
+def test_a_refusal_says_nothing_of_the_url() -> None:
+    """B19"""
     for url in (
         "http://user:canary@example.com/",
         "ftp://canary",
@@ -101,14 +91,6 @@ def test_any_text_is_parsed_into_printable_ascii_or_refused(text: str, start: st
     assert " " not in request
 
 
-FORBIDDEN = """
-    0.0.0.0 0.1.2.3 100.64.0.1 100.100.100.200 168.63.129.16 169.254.169.254 192.0.0.192 192.0.2.1 192.88.99.1
-    198.18.0.1 198.51.100.7 203.0.113.9 224.0.0.1 240.0.0.1 255.255.255.255 :: ::127.0.0.1 ::ffff:127.0.0.1
-    ::ffff:169.254.169.254 ::ffff:8.8.8.8 64:ff9b::7f00:1 64:ff9b::a9fe:a9fe 64:ff9b:1::1 100::1 2001::1 2001:0:4136::1
-    2001:10::1 2001:db8::1 2002:7f00:1:: 2002:a9fe:a9fe::1 3fff::1 3ffe::1 5f00::1 fe80::1 fe80::1%lo fec0::1 ff02::1
-    fd00:ec2::254 not-an-address 127.1
-""".split()
-PRIVATE = "127.0.0.1 127.255.255.254 10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 ::1 fc00::1 fd12:3456::1".split()
 PUBLIC = """
     8.8.8.8 93.184.216.34 172.32.0.1 100.128.0.1 198.20.0.1 2606:4700::1 2a00:1450:4001::1 2001:4860:4860::8888
 """.split()
@@ -122,11 +104,13 @@ PUBLIC = """
         *((address, AddressKind.PUBLIC) for address in PUBLIC),
     ],
 )
-def test_every_address_is_public_private_or_forbidden_b1(address: str, kind: AddressKind) -> None:
+def test_every_address_is_public_private_or_forbidden(address: str, kind: AddressKind) -> None:
+    """B1"""
     assert address_kind(address) is kind
 
 
-def test_one_private_answer_among_public_ones_spoils_the_host_b2() -> None:
+def test_one_private_answer_among_public_ones_spoils_the_host() -> None:
+    """B2"""
     url = parse_image_url("http://images.example.com/a.jpg")
     check_addresses(url, ["8.8.8.8", "2606:4700::1"], LOCAL)
     with pytest.raises(ImageRefused, match=r"images\.example\.com has an address that is not public"):
@@ -152,7 +136,8 @@ def test_an_allowed_host_may_be_private_but_never_a_metadata_address() -> None:
         "http://[",
     ],
 )
-def test_a_redirect_is_held_to_the_rules_and_never_leaves_https_b3(location: str) -> None:
+def test_a_redirect_is_held_to_the_rules_and_never_leaves_https(location: str) -> None:
+    """B3"""
     with pytest.raises(ImageRefused):
         redirected(parse_image_url("https://example.com/a"), location, LOCAL)
 
@@ -163,7 +148,8 @@ def test_a_relative_redirect_stays_on_its_host_and_port() -> None:
     assert redirected(source, "/c", LOCAL).pair == "127.0.0.1:8123"
 
 
-def test_the_key_of_an_image_is_made_of_tenant_and_content_only_b18() -> None:
+def test_the_key_of_an_image_is_made_of_tenant_and_content_only() -> None:
+    """B18"""
     digest = "ab" * 32
     assert image_key("carousel-labs", digest, ImageKind.PNG) == f"images/smartgo/carousel-labs/ab/{digest}.png"
     assert ImageKind.of_key(image_key("t", digest, ImageKind.PNG)) is ImageKind.PNG
@@ -184,7 +170,8 @@ def test_the_key_of_an_image_is_made_of_tenant_and_content_only_b18() -> None:
         b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIEND" + b"\0" * 20,
     ],
 )
-def test_what_is_neither_jpeg_nor_png_is_not_an_image_b9(data: bytes) -> None:
+def test_what_is_neither_jpeg_nor_png_is_not_an_image(data: bytes) -> None:
+    """B9"""
     with pytest.raises(ImageRefused) as refused:
         read_header(data)
     assert refused.value.status is ImageStatus.NOT_AN_IMAGE
@@ -199,7 +186,8 @@ def test_the_header_tells_kind_and_size_as_pillow_does(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["baseline", "progressive", "exif", "png", "palette"])
-def test_every_truncation_is_told_without_decoding_b9(mode: str) -> None:
+def test_every_truncation_is_told_without_decoding(mode: str) -> None:
+    """B9"""
     data = _encoded(mode)
     assert is_whole(data, read_header(data)) is True
     assert data.count(JPEG_END) > 1 or mode != "exif"
@@ -213,7 +201,8 @@ def test_every_truncation_is_told_without_decoding_b9(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["baseline", "progressive", "exif", "png", "palette"])
 @pytest.mark.parametrize("tail", [b"", b"\0\0", b"SEFT and more"])
-def test_a_look_at_the_end_tells_as_much_of_truncation_as_a_full_decode_b9(mode: str, tail: bytes) -> None:
+def test_a_look_at_the_end_tells_as_much_of_truncation_as_a_full_decode(mode: str, tail: bytes) -> None:
+    """B9"""
     data = _encoded(mode)
     header = read_header(data)
     for end in [*range(header.body_at + 20, len(data), 41), len(data) - 2, len(data) - 1, len(data)]:
@@ -233,7 +222,8 @@ def _decodes(data: bytes) -> bool:
     return True
 
 
-def test_two_frames_or_endless_scans_or_filling_are_refused_before_any_decode_b8() -> None:
+def test_two_frames_or_endless_scans_or_filling_are_refused_before_any_decode() -> None:
+    """B8"""
     whole = _encoded("baseline")
     at = whole.index(b"\xff\xc0")
     frame = whole[at : at + 2 + struct.unpack_from(">H", whole, at + 2)[0]]

@@ -45,17 +45,18 @@ def test_a_day_is_due_ten_minutes_after_the_nightly_tick_that_asks_for_it(now: s
 
 def test_nine_days_of_downtime_are_nine_missing_days():
     """J2"""
-    assert missing_days(DAY, MONTH[:-9]) == MONTH[-9:]
+    assert missing_days(DAY, MONTH[:-9], MONTH[0]) == MONTH[-9:]
 
 
-def test_nothing_is_missing_before_the_first_export_and_nothing_after_a_first_export_in_the_future():
-    assert missing_days(DAY, []) == []
-    assert missing_days(DAY, [DAY + timedelta(days=1)]) == []
+def test_nothing_is_missing_before_the_first_night_of_the_schedule():
+    assert missing_days(DAY, [], None) == []
+    assert missing_days(DAY, [DAY - timedelta(days=400), DAY - timedelta(days=3)], None) == []
+    assert missing_days(DAY, [], DAY + timedelta(days=1)) == []
 
 
-def test_days_before_the_first_export_and_before_the_last_thirty_are_a_persons():
-    assert missing_days(DAY, [DAY - timedelta(days=2)]) == [DAY - timedelta(days=1), DAY]
-    assert missing_days(DAY, [DAY - timedelta(days=400)]) == MONTH
+def test_days_before_the_first_night_and_before_the_last_thirty_are_a_persons():
+    assert missing_days(DAY, [DAY - timedelta(days=400)], DAY - timedelta(days=1)) == [DAY - timedelta(days=1), DAY]
+    assert missing_days(DAY, [DAY - timedelta(days=400)], DAY - timedelta(days=400)) == MONTH
 
 
 def test_the_look_back_is_the_three_exported_days_before_the_newest():

@@ -19,7 +19,9 @@ from salesintel_dagster.domain.sales_keys import (
     escaped,
     guard_key_pair,
     index_keys,
+    key_text,
     product_partition,
+    read_key_text,
     read_sale_key,
     sale_key_pair,
     season_sort_key,
@@ -78,6 +80,17 @@ class TestKeys:
     @given(TENANTS, KEYS)
     def test_g2_a_sales_key_is_read_back(self, tenant: str, key: SaleKey) -> None:
         assert read_sale_key(sale_key_pair(tenant, key)) == (tenant, key)
+
+    @given(KEYS)
+    def test_g2_a_key_as_a_text_is_read_back(self, key: SaleKey) -> None:
+        assert read_key_text(key_text(key)) == key
+
+    @pytest.mark.parametrize(
+        "text", ["", "2026-11-20", "2026-02-30#a#b", "2026-11-20#a#b#c", "x#y#z", "2026-11-20#%ff#b"]
+    )
+    def test_a_text_that_is_no_key_is_refused(self, text: str) -> None:
+        with pytest.raises(SaleRefused, match=r"^after: "):
+            read_key_text(text)
 
     @given(TENANTS, KEYS, TENANTS, KEYS)
     @example("t", SaleKey(DAY, "a#SALE", "b"), "t", SaleKey(DAY, "a", "SALE#b"))

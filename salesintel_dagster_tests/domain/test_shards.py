@@ -43,6 +43,14 @@ def test_g3_uneven_ids_are_told():
     assert verify_shard_distribution([], 10).skew == 0.0
 
 
+def test_g3_few_ids_are_uneven_by_chance_and_many_are_not():
+    few = verify_shard_distribution((f"S-{n}" for n in range(50)), 10)
+    assert few.skew > MAX_SKEW
+    assert few.is_even
+    assert not verify_shard_distribution(["one"] * 50, 10).is_even
+    assert verify_shard_distribution((str(n) for n in range(IDS)), 10).allowed_skew == MAX_SKEW
+
+
 def test_a_shard_is_what_other_software_would_compute_too():
     """The last digit of `echo -n S-1 | sha256sum` as a decimal number."""
     assert (shard_of("S-1", 10), shard_of("é", 5)) == (5, 3)

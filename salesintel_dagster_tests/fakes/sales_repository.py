@@ -11,7 +11,16 @@ from salesintel_dagster.domain.errors import RevisionConflict, SaleNotFound, Sal
 from salesintel_dagster.domain.retention import is_expired
 from salesintel_dagster.domain.sale_changes import changed, judged, require_storable, stored
 from salesintel_dagster.domain.sale_record import SaleRecord
-from salesintel_dagster.domain.sales_keys import SaleKey
+from salesintel_dagster.domain.sales_keys import (
+    KeyPair,
+    SaleKey,
+    brand_partition,
+    category_partition,
+    checked,
+    guard_key_pair,
+    product_partition,
+    sale_key_pair,
+)
 from salesintel_dagster.domain.sales_repository import (
     ALL,
     ALWAYS,
@@ -103,11 +112,13 @@ class InMemorySalesRepository(SalesRepository):
 
     def get(self, context: CallerContext, key: SaleKey) -> StoredSale | None:
         self._check()
+        checked("key", key.sale_id, sale_key_pair(context.tenant, key))
         held = self._held(context, key.sale_id)
         return held if held is not None and held.record.key == key else None
 
     def by_sale_id(self, context: CallerContext, sale_id: str) -> StoredSale | None:
         self._check()
+        checked("sale_id", sale_id, guard_key_pair(context.tenant, sale_id))
         return self._held(context, sale_id)
 
     def get_many(self, context: CallerContext, keys: Sequence[SaleKey]) -> tuple[StoredSale, ...]:
@@ -118,11 +129,15 @@ class InMemorySalesRepository(SalesRepository):
     def category_season(
         self, context: CallerContext, category: str, season: Season, period: Period = ALWAYS, page: PageRequest = ALL
     ) -> SalePage:
+        checked("category", category, KeyPair(category_partition(context.tenant, category, 0), ""))
         return self._page(context, page, period, lambda sale: (sale.category, sale.season) == (category, season))
 
     def embeddings(
         self, context: CallerContext, product_id: str | None, period: Period = ALWAYS, page: PageRequest = ALL
     ) -> SalePage:
+        if product_id is not None:
+            checked("product_id", product_id, KeyPair(product_partition(context.tenant, product_id), ""))
+
         def asked(sale: SaleRecord) -> bool:
             return sale.embedding is not None and product_id in (None, sale.product_id)
 
@@ -131,6 +146,7 @@ class InMemorySalesRepository(SalesRepository):
     def brand_prices(
         self, context: CallerContext, brand: str, period: Period = ALWAYS, page: PageRequest = ALL
     ) -> SalePage:
+        checked("brand", brand, KeyPair(brand_partition(context.tenant, brand), ""))
         return self._page(context, page, period, lambda sale: sale.brand == brand)
 
     def of_day(self, context: CallerContext, day: date) -> tuple[HeldSale, ...]:

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from salesintel_dagster.domain.calendar import Hemisphere, quarter, season, season_year
 from salesintel_dagster.domain.columns import BATCH_ROWS, SALES_SCHEMA, VECTOR
-from salesintel_dagster.domain.day_frame import KEY, DayFrame, repeated_sale_ids
+from salesintel_dagster.domain.day_frame import KEY, MAX_IDS_NAMED, DayFrame, repeated_sale_ids
 from salesintel_dagster.domain.errors import EmptyReplacement, TableError
 from salesintel_dagster.domain.fingerprint import DAY_PROPERTY, SOURCE_PROPERTY
-from salesintel_dagster.domain.ports import Commit, DayFacts, DayScope, SalesTable
+from salesintel_dagster.domain.ports import Commit, DayFacts, DayScope, OtherDay, SalesTable
 
 
 class InMemorySalesTable(SalesTable):
@@ -60,7 +60,16 @@ class InMemorySalesTable(SalesTable):
     def day_facts(self, scope: DayScope) -> DayFacts:
         rows = self.rows.filter(self._inside(scope))
         total = pc.sum(rows["sold_price"], min_count=0).as_py()
-        return DayFacts(rows.num_rows, total, repeated_sale_ids(rows.select(KEY)))
+        keys = set(zip(*(rows[name].to_pylist() for name in KEY), strict=True))
+        source = self.rows.filter(pc.equal(self.rows["source_system"], scope.source_system))
+        source = source.sort_by([("sold_date", "ascending"), ("sale_id", "ascending")])
+        columns = (source[name].to_pylist() for name in (*KEY, "sold_date"))
+        elsewhere = tuple(
+            OtherDay(sale, day)
+            for tenant, sale, day in zip(*columns, strict=True)
+            if (tenant, sale) in keys and day != scope.day
+        )
+        return DayFacts(rows.num_rows, total, repeated_sale_ids(rows.select(KEY)), elsewhere[:MAX_IDS_NAMED])
 
     def read_day(self, scope: DayScope, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
         yield from self.rows.filter(self._inside(scope)).select(list(columns)).to_batches(BATCH_ROWS)

@@ -109,7 +109,9 @@ def test_bad_vectors_block_the_commit_and_are_told_before(world: FakeExport):
     """C1"""
     world.store.spoilt.add(DAY)
     done: list[StageDone | Verdict] = []
-    with pytest.raises(CheckBlocked, match=r"vectors_are_1024_dim: expected .*, found 4 bad \(S-000001: expected 1024"):
+    with pytest.raises(
+        CheckBlocked, match=r"vectors_are_1024_dim: expected .*, found 4 bad \(carousel-labs/S-000001: expected 1024"
+    ):
         done.extend(steps(world))  # extend keeps what came before the error
     assert [name_of(step) for step in done] == ORDER[: ORDER.index(VECTORS) + 1]
     assert world.table.commits == []

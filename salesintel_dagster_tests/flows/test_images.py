@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
-import pyarrow as pa
 import pytest
 
 from salesintel_dagster.adapters.object_store import FolderObjectStore
-from salesintel_dagster.domain.calendar import day_window
-from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.columns import IMAGE_SCHEMA, RAW_SCHEMA
 from salesintel_dagster.domain.errors import ImageRefused, ImageTransient, ObjectMissing, StoreUnavailable
 from salesintel_dagster.domain.outcome import ImageStatus
-from salesintel_dagster.domain.ports import DayScope, ObjectStore
-from salesintel_dagster.domain.progress import Progress, RunState
 from salesintel_dagster.domain.retry import JITTER_SHARE, RetryPolicy
 from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_manifest import BATCHES_IN_FLIGHT
-from salesintel_dagster.flows.export.images import ImageLimits, ImagesFetched, fetch_images
-from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, DayRun, ProgressReporter
-from salesintel_dagster.flows.export.staging import StagedDays
-from salesintel_dagster_tests.fakes.images import EPOCH, HeldClock, ScriptedImages, fetched
+from salesintel_dagster.flows.export.images import ImageLimits
+from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW
+from salesintel_dagster_tests.fakes.image_day import DAY, TENANT, Day, raw_rows
+from salesintel_dagster_tests.fakes.images import HeldClock, ScriptedImages, fetched
 from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
-from salesintel_dagster_tests.fakes.progress import InMemoryProgressLedger
-
-DAY = date(2026, 11, 20)
-TENANT = "carousel-labs"
-LIMITS = ImageLimits(5, 5, RetryPolicy())
-Row = dict[str, object]
 
 BUSY = ImageTransient(ImageStatus.SERVER_ERROR, "images.example.com answered 500")
 GONE = ImageRefused(ImageStatus.GONE, "images.example.com answered 404")
@@ -45,70 +32,8 @@ class Crash(BaseException):
     """The process dies here."""
 
 
-class Day:
-    """One day's image stage on an in-memory store, with its lines and its progress to look at."""
-
-    def __init__(self, *batches: Sequence[str | None], store: ObjectStore | None = None) -> None:
-        self.store = store or InMemoryObjectStore()
-        self.staged = StagedDays(self.store, "smartgo")
-        self.lines: list[str] = []
-        self.ledger = InMemoryProgressLedger()
-        if batches:
-            self.stage(*batches)
-
-    def stage(self, *batches: Sequence[str | None], tenant: str = TENANT, product: str = "p") -> None:
-        made = [_raw(urls, f"s{n}", tenant, product) for n, urls in enumerate(batches)]
-        self.staged.write(SALES_RAW, DAY, RAW_SCHEMA, iter(made))
-
-    def run(
-        self,
-        fetcher: ScriptedImages,
-        limits: ImageLimits = LIMITS,
-        clock: Clock = SYSTEM_CLOCK,
-        *,
-        refetch: bool = False,
-    ) -> ImagesFetched:
-        progress = ProgressReporter(
-            self.ledger, clock, self.lines.append, Progress(DAY, "r1", EPOCH, EPOCH, RunState.RUNNING, SALES_RAW)
-        )
-        scope = DayScope(DAY, (TENANT,), "smartgo")
-        run = DayRun(day_window(DAY, ZoneInfo("UTC")), scope, "r1", clock, self.lines.append, progress)
-        self.progress = progress
-        return fetch_images(run, fetcher, self.store, self.staged, limits, refetch=refetch)
-
-    def batches(self) -> list[pa.RecordBatch]:
-        with self.staged.batches(PRODUCT_IMAGES, DAY) as batches:
-            return list(batches)
-
-    def rows(self) -> list[Row]:
-        return [row for batch in self.batches() for row in batch.to_pylist()]
-
-    def images(self) -> list[str]:
-        return list(self.store.keys("images/"))
-
-
 def url(name: object, host: str = "images.example.com") -> str:
     return f"https://{host}/{name}.jpg"
-
-
-def _raw(urls: Sequence[str | None], prefix: str, tenant: str, product: str) -> pa.RecordBatch:
-    rows = [
-        {
-            "sale_id": f"{prefix}-{n}",
-            "product_id": product,
-            "tenant_id": tenant,
-            "category": "shoes",
-            "condition": "good",
-            "sold_price": Decimal("10.00"),
-            "currency": "EUR",
-            "currency_defaulted": False,
-            "sold_at": datetime(2026, 11, 20, 12, tzinfo=UTC),
-            "sold_date": DAY,
-            "image_url": image_url,
-        }
-        for n, image_url in enumerate(urls)
-    ]
-    return pa.RecordBatch.from_pylist(rows, schema=RAW_SCHEMA)
 
 
 def test_a_manifest_row_tells_where_the_image_is_and_what_it_is():
@@ -160,7 +85,8 @@ def test_a_sale_without_a_url_or_an_image_is_still_a_row_with_its_reason():
     assert done.errors == ("s0-2: GONE: images.example.com answered 404",)
 
 
-def test_a_final_answer_is_asked_for_once_b10():
+def test_a_final_answer_is_asked_for_once():
+    """B10"""
     refusals = {
         url("gone"): ImageRefused(ImageStatus.GONE, "x"),
         url("forbidden"): ImageRefused(ImageStatus.FORBIDDEN, "x"),
@@ -176,7 +102,8 @@ def test_a_final_answer_is_asked_for_once_b10():
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.999])
-def test_a_failing_host_is_asked_four_times_at_1_2_and_4_seconds_b11(jitter: float):
+def test_a_failing_host_is_asked_four_times_at_1_2_and_4_seconds(jitter: float):
+    """B11"""
     clock = HeldClock(jitter)
     fetcher = ScriptedImages({url("a"): [BUSY, BUSY, BUSY, fetched()]})
     day = Day([url("a")])
@@ -188,7 +115,8 @@ def test_a_failing_host_is_asked_four_times_at_1_2_and_4_seconds_b11(jitter: flo
     assert fetcher.deadlines == pytest.approx([30 - sum(clock.sleeps[:n]) for n in range(4)])
 
 
-def test_a_host_that_keeps_failing_is_given_up_after_the_fourth_try_b11():
+def test_a_host_that_keeps_failing_is_given_up_after_the_fourth_try():
+    """B11"""
     clock = HeldClock()
     fetcher = ScriptedImages({url("a"): [BUSY]})
     day = Day([url("a")])
@@ -198,7 +126,8 @@ def test_a_host_that_keeps_failing_is_given_up_after_the_fourth_try_b11():
 
 
 @pytest.mark.parametrize("retry_after,calls,waits", [(2.0, 2, [2.0]), (25.0, 2, [25.0]), (3600.0, 1, [])])
-def test_retry_after_is_honoured_up_to_the_deadline_b12(retry_after: float, calls: int, waits: list[float]):
+def test_retry_after_is_honoured_up_to_the_deadline(retry_after: float, calls: int, waits: list[float]):
+    """B12"""
     clock = HeldClock()
     throttled = ImageTransient(ImageStatus.THROTTLED, "images.example.com answered 429", retry_after)
     fetcher = ScriptedImages({url("a"): [throttled, fetched()]})
@@ -209,7 +138,8 @@ def test_retry_after_is_honoured_up_to_the_deadline_b12(retry_after: float, call
 
 
 @pytest.mark.parametrize("hosts,per_host,expected", [(3, 2, (5, 2)), (200, 5, (5, 1)), (1, 2, (2, 2)), (1, 5, (5, 5))])
-def test_never_more_downloads_at_once_than_the_limits_b14(hosts: int, per_host: int, expected: tuple[int, int]):
+def test_never_more_downloads_at_once_than_the_limits(hosts: int, per_host: int, expected: tuple[int, int]):
+    """B14"""
     urls = [url(n, f"host{n % hosts}.example.com") for n in range(200)]
     fetcher = ScriptedImages(latency_seconds=0.001)
     fetcher.held = frozenset(urls)
@@ -223,7 +153,8 @@ def test_never_more_downloads_at_once_than_the_limits_b14(hosts: int, per_host: 
     assert [row["image_status"] for row in day.rows()] == ["ok"] * 200
 
 
-def test_hosts_take_turns_b14():
+def test_hosts_take_turns():
+    """B14"""
     slots = HostSlots(1, 1)
     order: list[str] = []
     gate = threading.Event()
@@ -236,7 +167,8 @@ def test_hosts_take_turns_b14():
     assert order == ["first", "a", "b", "c", "a", "b", "a"]
 
 
-def test_a_slow_host_with_many_images_starves_no_other_host_b14():
+def test_a_slow_host_with_many_images_starves_no_other_host():
+    """B14"""
     slow = [url(n, "slow.example.com") for n in range(20)]
     quick = [url(n, f"quick{n % 3}.example.com") for n in range(60)]
     fetcher = ScriptedImages()
@@ -276,7 +208,8 @@ def test_no_more_batches_are_in_flight_than_memory_is_planned_for():
     assert len(fetcher.calls) == BATCHES_IN_FLIGHT * 3 + 1
 
 
-def test_one_url_in_twenty_sales_is_downloaded_once_even_across_batches_b15():
+def test_one_url_in_twenty_sales_is_downloaded_once_even_across_batches():
+    """B15"""
     day = Day([url("a")] * 10, [url("a")] * 10)
     fetcher = ScriptedImages()
     done = day.run(fetcher)
@@ -285,7 +218,8 @@ def test_one_url_in_twenty_sales_is_downloaded_once_even_across_batches_b15():
     assert len({row["image_s3_key"] for row in day.rows()}) == 1
 
 
-def test_the_same_bytes_at_twenty_urls_are_one_object_put_once_b15():
+def test_the_same_bytes_at_twenty_urls_are_one_object_put_once():
+    """B15"""
     store = InMemoryObjectStore()
     day = Day([url(n) for n in range(20)], store=store)
     done = day.run(ScriptedImages())
@@ -304,7 +238,8 @@ class SlowStore(InMemoryObjectStore):
 
 
 @pytest.mark.parametrize("failures,puts", [(0, 1), (1, 2)])
-def test_the_same_bytes_at_the_same_moment_wait_for_the_first_and_take_over_if_it_fails_b15(failures: int, puts: int):
+def test_the_same_bytes_at_the_same_moment_wait_for_the_first_and_take_over_if_it_fails(failures: int, puts: int):
+    """B15"""
     store = SlowStore()
     store.fail("put", StoreUnavailable("put: down"), times=failures, only="images/")
     day = Day([url(n) for n in range(5)], store=store)
@@ -315,7 +250,7 @@ def test_the_same_bytes_at_the_same_moment_wait_for_the_first_and_take_over_if_i
 
 def test_two_tenants_share_neither_download_nor_object():
     day = Day()
-    batches = [_raw([url("a")], "x", "tenant-one", "p"), _raw([url("a")], "y", "tenant-two", "p")]
+    batches = [raw_rows([url("a")], "x", "tenant-one", "p"), raw_rows([url("a")], "y", "tenant-two", "p")]
     day.staged.write(SALES_RAW, DAY, RAW_SCHEMA, iter(batches))
     fetcher = ScriptedImages()
     day.run(fetcher)
@@ -353,7 +288,8 @@ class CrashingStore(InMemoryObjectStore):
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_after_a_crash_at_any_call_of_the_store_a_second_run_makes_the_same_day_b16(*, after: bool):
+def test_after_a_crash_at_any_call_of_the_store_a_second_run_makes_the_same_day(*, after: bool):
+    """B16"""
     urls = [url("a"), url("b"), url("same-as-a"), url("gone")]
     script = {url("b"): [fetched(1, "PNG")], url("gone"): [GONE]}
     clean = Day(urls)
@@ -390,7 +326,8 @@ def test_a_crash_in_a_download_leaves_the_earlier_manifest_as_it_was():
     assert store.objects[day.staged.key(PRODUCT_IMAGES, DAY)] == before
 
 
-def test_a_store_that_fails_twice_and_then_works_costs_two_waits_b17():
+def test_a_store_that_fails_twice_and_then_works_costs_two_waits():
+    """B17"""
     store = InMemoryObjectStore()
     day = Day([url("a")], store=store)
     store.fail("put", StoreUnavailable("put: down"), times=2, only="images/")
@@ -400,7 +337,8 @@ def test_a_store_that_fails_twice_and_then_works_costs_two_waits_b17():
     assert len(day.images()) == 1
 
 
-def test_a_store_that_takes_no_image_keeps_the_sale_with_its_status_b17():
+def test_a_store_that_takes_no_image_keeps_the_sale_with_its_status():
+    """B17"""
     store = InMemoryObjectStore()
     day = Day([url("a"), None], store=store)
     store.fail("put", StoreUnavailable("put: down"), times=None, only="images/")
@@ -411,7 +349,8 @@ def test_a_store_that_takes_no_image_keeps_the_sale_with_its_status_b17():
 
 
 @pytest.mark.parametrize("product", ["../../x", "a/b", "p" * 1024, "a\0b", "\U0001f45f"])
-def test_no_id_gets_into_a_key_and_a_folder_store_stays_in_its_folder_b18(tmp_path: Path, product: str):
+def test_no_id_gets_into_a_key_and_a_folder_store_stays_in_its_folder(tmp_path: Path, product: str):
+    """B18"""
     root = tmp_path / "objects"
     day = Day(store=FolderObjectStore(root))
     day.stage([url("../../../x")], product=product)
@@ -422,7 +361,8 @@ def test_no_id_gets_into_a_key_and_a_folder_store_stays_in_its_folder_b18(tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"objects"}
 
 
-def test_a_second_run_downloads_only_what_it_has_not_b20():
+def test_a_second_run_downloads_only_what_it_has_not():
+    """B20"""
     day = Day([url("a"), url("late"), url("a")])
     day.run(ScriptedImages({url("late"): [GONE]}))
     first = day.rows()
@@ -433,7 +373,8 @@ def test_a_second_run_downloads_only_what_it_has_not_b20():
     assert day.rows()[0] | {"attempts": 1} == first[0]
 
 
-def test_an_image_deleted_at_the_source_keeps_its_stored_copy_even_when_fetched_anew_b20():
+def test_an_image_deleted_at_the_source_keeps_its_stored_copy_even_when_fetched_anew():
+    """B20"""
     day = Day([url("a"), url("b")])
     day.run(ScriptedImages())
     kept = day.rows()[0]["image_s3_key"]
@@ -471,7 +412,8 @@ def test_progress_is_told_while_the_stage_runs():
     assert len([line for line in day.lines if "Downloading images" in line]) >= 2
 
 
-def test_only_the_first_errors_are_named_and_all_are_counted_a23():
+def test_only_the_first_errors_are_named_and_all_are_counted():
+    """A23"""
     urls = [url(n) for n in range(300)]
     done = Day(urls).run(ScriptedImages({each: [GONE] for each in urls}))
     assert (len(done.errors), done.tally.failures) == (50, {"GONE": 300})

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,7 @@ from salesintel_dagster.domain.columns import EMBEDDING_SCHEMA, IMAGE_SCHEMA, RA
 from salesintel_dagster.domain.errors import EmptyReplacement, ObjectMissing, StagesMisaligned
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.sales import SalesWritten, write_sales
-from salesintel_dagster.flows.export.staging import StagedDays
+from salesintel_dagster.flows.export.staging import HeldDays, StagedDays
 from salesintel_dagster_tests.fakes.export_run import RunForTests, export_run
 from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
 from salesintel_dagster_tests.fakes.sales_table import InMemorySalesTable, vectors_column
@@ -58,7 +60,9 @@ class Day:
         return self
 
     def write(self, *, allow_empty: bool = False, hemisphere: Hemisphere = Hemisphere.NORTH) -> SalesWritten:
-        return write_sales(self.tell.run, self.staged, self.table, hemisphere=hemisphere, allow_empty=allow_empty)
+        with TemporaryDirectory() as folder:
+            held = HeldDays(self.store, "smartgo", Path(folder))
+            return write_sales(self.tell.run, held, self.table, hemisphere=hemisphere, allow_empty=allow_empty)
 
     def rows(self) -> list[dict[str, object]]:
         return self.table.rows.to_pylist()

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from salesintel_dagster.domain.errors import ObjectMissing
-from salesintel_dagster.flows.export.staging import StagedDays
+from salesintel_dagster.flows.export.staging import HeldDays, StagedDays
 from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
 
 DAY = date(2026, 11, 20)
@@ -49,6 +49,39 @@ def test_a_stage_that_dies_while_it_writes_leaves_what_was_there():
         staged.write("raw", DAY, SCHEMA, dying())
     with staged.batches("raw", DAY) as batches:
         assert [batch["n"].to_pylist() for batch in batches] == [[1]]
+
+
+class _CountingStore(InMemoryObjectStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.downloads = 0
+
+    def download(self, key: str, path: Path) -> None:
+        super().download(key, path)
+        self.downloads += 1
+
+
+def _read(staged: StagedDays) -> list[int]:
+    with staged.batches("raw", DAY) as batches:
+        return [n for batch in batches for n in batch["n"].to_pylist()]
+
+
+def test_a_held_file_is_downloaded_once_and_again_after_it_was_written_or_let_go(tmp_path: Path):
+    store = _CountingStore()
+    ours, theirs = HeldDays(store, "smartgo", tmp_path), StagedDays(store, "smartgo")
+    with pytest.raises(ObjectMissing):
+        _read(ours)
+    theirs.write("raw", DAY, SCHEMA, [_batch(1)])
+    assert [_read(ours), _read(ours), store.downloads] == [[1], [1], 1]
+    theirs.write("raw", DAY, SCHEMA, [_batch(2)])
+    assert [_read(ours), store.downloads] == [[1], 1]
+    ours.let_go()
+    assert [_read(ours), _read(ours), store.downloads] == [[2], [2], 2]
+    with ours.batches("raw", DAY) as before:
+        ours.write("raw", DAY, SCHEMA, [_batch(3)])
+        assert [batch["n"].to_pylist() for batch in before] == [[2]]
+    assert [_read(ours), store.downloads] == [[3], 3]
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 class _Bomb:

@@ -189,7 +189,7 @@ def test_refused_lines_are_told_up_to_a_bound_and_counted_beyond(smartgo: psycop
         (["a;b;c"], "separated by commas"),
         ([], "found: nothing"),
         ([HEADER + ",brand", GOOD], "more than one column brand"),
-        ([HEADER], "no line of 0"),
+        ([HEADER], "a header and no line under it"),
         ([HEADER, "x"], "no line of 1 .* line 2: expected 8 columns"),
         ([HEADER + ",image", GOOD + ",a.jpg"], "--photos"),
     ],

@@ -104,7 +104,8 @@ def assert_gone(processes: list[psutil.Process]) -> None:
     )
 
 
-def test_k1_a_taken_port_is_replaced_and_the_data_follows(starter: Holders, home: Path):
+def test_a_taken_port_is_replaced_and_the_data_follows(starter: Holders, home: Path):
+    """K1"""
     first = starter.start(home)
     write_everywhere(first)
     image_port = int(first.environment["SALESINTEL_IMAGE_HOSTS_ALLOWED"].split(":")[1])
@@ -126,7 +127,8 @@ def test_k1_a_taken_port_is_replaced_and_the_data_follows(starter: Holders, home
     assert row == (f"http://{second.environment['SALESINTEL_IMAGE_HOSTS_ALLOWED']}/a.png",)
 
 
-def test_k2_of_three_starts_at_once_one_runs_the_world_and_two_join_it(starter: Holders, home: Path):
+def test_of_three_starts_at_once_one_runs_the_world_and_two_join_it(starter: Holders, home: Path):
+    """K2"""
     held = [starter.begin(home) for _ in range(3)]
     for one in held:
         one.wait_until_ready()
@@ -141,7 +143,8 @@ def test_k2_of_three_starts_at_once_one_runs_the_world_and_two_join_it(starter: 
     owner.clients().client("s3").head_bucket(Bucket="carousel-dev-analytics")
 
 
-def test_k2_a_joiner_of_another_stage_finds_its_own_infrastructure(starter: Holders, home: Path):
+def test_a_joiner_of_another_stage_finds_its_own_infrastructure(starter: Holders, home: Path):
+    """K2"""
     starter.start(home)
     other = starter.start(home, {"STAGE": "staging"})
     other.clients().client("s3").head_bucket(Bucket="carousel-staging-analytics")
@@ -163,7 +166,8 @@ def test_k2_a_joiner_of_another_stage_finds_its_own_infrastructure(starter: Hold
         connection.execute("CREATE TABLE mine (n int)")
 
 
-def test_k3_a_killed_supervisor_leaves_no_child_and_a_restart_has_all_data(starter: Holders, home: Path):
+def test_a_killed_supervisor_leaves_no_child_and_a_restart_has_all_data(starter: Holders, home: Path):
+    """K3"""
     held = starter.start(home)
     write_everywhere(held)
     children = held.children
@@ -174,7 +178,8 @@ def test_k3_a_killed_supervisor_leaves_no_child_and_a_restart_has_all_data(start
     assert_kept(again)
 
 
-def test_k3_everything_killed_at_once_loses_nothing_that_was_idle_for_a_moment(starter: Holders, home: Path):
+def test_everything_killed_at_once_loses_nothing_that_was_idle_for_a_moment(starter: Holders, home: Path):
+    """K3"""
     held = starter.start(home)
     write_everywhere(held)
     saved = [home / "aws" / "services" / name for name in ("sqs.json", "dynamodb.json", "s3.json")]
@@ -188,7 +193,8 @@ def test_k3_everything_killed_at_once_loses_nothing_that_was_idle_for_a_moment(s
     assert_kept(starter.start(home))
 
 
-def test_k3_a_crashed_server_comes_back_with_its_data(starter: Holders, home: Path):
+def test_a_crashed_server_comes_back_with_its_data(starter: Holders, home: Path):
+    """K3"""
     held = starter.start(home)
     write_everywhere(held)
     saved = home / "aws" / "services" / "dynamodb.json"
@@ -229,7 +235,8 @@ def test_a_signal_stops_every_server(starter: Holders, home: Path, number: signa
     assert not (home / "running.json").exists()
 
 
-def test_k4_an_unusable_home_is_told_with_a_way_out(starter: Holders, tmp_path: Path):
+def test_an_unusable_home_is_told_with_a_way_out(starter: Holders, tmp_path: Path):
+    """K4"""
     (tmp_path / "file").write_text("")
     for impossible in (Path("/proc/nowhere/world"), tmp_path / "file" / "world"):
         held = starter.begin(impossible, {"HOME": "/proc/nowhere"}).wait_until_ready()
@@ -240,7 +247,8 @@ def test_k4_an_unusable_home_is_told_with_a_way_out(starter: Holders, tmp_path: 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
 @pytest.mark.skipif(not reachable(Path(sys.executable).resolve()), reason="this Python is root's alone")
-def test_k4_a_user_who_is_not_root_needs_nothing_outside_the_home(starter: Holders):
+def test_a_user_who_is_not_root_needs_nothing_outside_the_home(starter: Holders):
+    """K4"""
     home = Path(tempfile.mkdtemp(dir="/var/tmp"))
     os.chown(home, 65534, 65534)
     launcher = Path(__file__).resolve().parents[2] / "salesintel_dagster" / "local" / "launch.py"
@@ -255,7 +263,8 @@ def test_k4_a_user_who_is_not_root_needs_nothing_outside_the_home(starter: Holde
         shutil.rmtree(home)
 
 
-def test_k7_everything_listens_on_loopback_only_and_postgres_wants_its_random_password(starter: Holders, home: Path):
+def test_everything_listens_on_loopback_only_and_postgres_wants_its_random_password(starter: Holders, home: Path):
+    """K7"""
     held = starter.start(home)
     listening = [
         connection.laddr.ip

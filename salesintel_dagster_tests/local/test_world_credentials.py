@@ -86,7 +86,8 @@ def real_aws(folder: Path, spy: Spy) -> dict[str, str]:
     }
 
 
-def test_k8_the_users_own_credentials_and_endpoints_are_neither_used_nor_sent(tmp_path: Path, spy: Spy):
+def test_the_users_own_credentials_and_endpoints_are_neither_used_nor_sent(tmp_path: Path, spy: Spy):
+    """K8"""
     theirs = real_aws(tmp_path, spy)
     with holders() as starter:
         held = starter.start(tmp_path / "world", theirs)

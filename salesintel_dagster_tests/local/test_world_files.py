@@ -9,7 +9,8 @@ from salesintel_dagster.local.world import _outlast_joiners
 from salesintel_dagster.local.world_files import WorldFiles
 
 
-def test_k2_the_process_that_runs_the_world_outlasts_those_that_joined_it(tmp_path: Path):
+def test_the_process_that_runs_the_world_outlasts_those_that_joined_it(tmp_path: Path):
+    """K2"""
     files = WorldFiles(tmp_path / "home")
     files.prepare()
     told: list[str] = []

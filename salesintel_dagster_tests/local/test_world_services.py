@@ -83,9 +83,10 @@ def test_a_test_cannot_leave_this_machine():
         ("POST", "/_ministack/config", {}, 403),
     ],
 )
-def test_k7_the_emulator_refuses_what_no_sdk_sends(
+def test_the_emulator_refuses_what_no_sdk_sends(
     services: Services, method: str, path: str, headers: dict[str, str], status: int
 ):
+    """K7"""
     connection = http.client.HTTPConnection("127.0.0.1", services.aws.server.port, timeout=5)
     connection.request(method, path, headers=headers)
     assert connection.getresponse().status == status

@@ -6,7 +6,7 @@ where the sale lies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -66,7 +66,8 @@ def sale_item(sale: StoredSale, shards: ShardCounts) -> Item:
     item = key_of(sale_key_pair(record.tenant, record.key))
     for index, pair in index_keys(record, shards).items():
         item |= {f"{index}PK": {"S": pair.partition}, f"{index}SK": {"S": pair.sort}}
-    item |= _present(record, _TEXTS, "S") | _present(record, _NUMBERS, "N")
+    item |= {attribute: {"S": text} for attribute, text in _present(record, _TEXTS)}
+    item |= {attribute: {"N": _number(value)} for attribute, value in _present(record, _NUMBERS)}
     item |= {
         "entity": {"S": "SALE"},
         "tenantId": {"S": record.tenant},
@@ -151,9 +152,14 @@ def _record(item: Mapping[str, Any], tenant: str) -> SaleRecord:
     )
 
 
-def _present(record: SaleRecord, attributes: Mapping[str, str], kind: str) -> Item:
-    values = {attribute: getattr(record, name) for name, attribute in attributes.items()}
-    return {attribute: {kind: str(value)} for attribute, value in values.items() if value is not None}
+def _present(record: SaleRecord, attributes: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    values = ((attribute, getattr(record, name)) for name, attribute in attributes.items())
+    return ((attribute, value) for attribute, value in values if value is not None)
+
+
+def _number(value: Decimal | int) -> str:
+    """Return `35.5` for 35.50, as DynamoDB will: a request that is sent again is then the request it has answered."""
+    return format(Decimal(value).normalize(), "f")
 
 
 def _upkeep(sale: StoredSale) -> Item:

@@ -23,6 +23,7 @@ from salesintel_dagster.domain.sales_keys import (
     SaleKey,
     brand_partition,
     category_partition,
+    checked,
     day_sort_key,
     embedding_partition,
     product_partition,
@@ -79,6 +80,7 @@ class DynamoQueries(DynamoReading):
         self, context: CallerContext, category: str, season: Season, period: Period = ALWAYS, page: PageRequest = ALL
     ) -> SalePage:
         """Return a category's sales of one season, over all shards."""
+        checked("category", category, KeyPair(category_partition(context.tenant, category, 0), ""))
         bound = partial(season_sort_key, season)
         shards = range(self._shards.for_reading().category)
         lanes = [Lane("GSI1", category_partition(context.tenant, category, shard), bound, bound) for shard in shards]
@@ -90,7 +92,8 @@ class DynamoQueries(DynamoReading):
         """Return the sales with an embedding: a product's from the table itself, all products' from GSI2."""
         only = "attribute_exists(embeddingS3Key)"
         if product_id is not None:
-            lanes = [Lane(None, product_partition(context.tenant, product_id), _first_of, _last_of, only, whole=True)]
+            pair = checked("product_id", product_id, KeyPair(product_partition(context.tenant, product_id), ""))
+            lanes = [Lane(None, pair.partition, _first_of, _last_of, only, whole=True)]
         else:
             lanes = self._days(context, only)
         return self._page(
@@ -105,7 +108,8 @@ class DynamoQueries(DynamoReading):
         self, context: CallerContext, brand: str, period: Period = ALWAYS, page: PageRequest = ALL
     ) -> SalePage:
         """Return a brand's sales."""
-        lanes = [Lane("GSI3", brand_partition(context.tenant, brand), day_sort_key, day_sort_key)]
+        pair = checked("brand", brand, KeyPair(brand_partition(context.tenant, brand), ""))
+        lanes = [Lane("GSI3", pair.partition, day_sort_key, day_sort_key)]
         return self._page(context, lanes, period, page, lambda sale: sale.brand == brand)
 
     def of_day(self, context: CallerContext, day: date) -> tuple[HeldSale, ...]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from salesintel_dagster.adapters.sales.items import guarded_key, is_live, key_of, read_sale
 from salesintel_dagster.adapters.sales.shard_counts import StoredShardCounts
 from salesintel_dagster.adapters.sales.table import BATCH_GET_KEYS, DynamoTable, Item
-from salesintel_dagster.domain.sales_keys import SaleKey, guard_key_pair, sale_key_pair
+from salesintel_dagster.domain.sales_keys import SaleKey, checked, guard_key_pair, sale_key_pair
 from salesintel_dagster.domain.sales_repository import StoredSale
 from salesintel_dagster.domain.tenancy import CallerContext
 
@@ -31,13 +31,14 @@ class DynamoReading:
 
     def get(self, context: CallerContext, key: SaleKey) -> StoredSale | None:
         """Return the sale of that key."""
-        item = self._one(key_of(sale_key_pair(context.tenant, key)))
+        item = self._one(key_of(checked("key", key.sale_id, sale_key_pair(context.tenant, key))))
         return read_sale(item, context.tenant) if item is not None else None
 
     def by_sale_id(self, context: CallerContext, sale_id: str) -> StoredSale | None:
         """Return the sale of that id, by way of its guard."""
+        pair = checked("sale_id", sale_id, guard_key_pair(context.tenant, sale_id))
         for _ in range(MOVES_FOLLOWED):
-            guard = self._one(key_of(guard_key_pair(context.tenant, sale_id)))
+            guard = self._one(key_of(pair))
             if guard is None:
                 return None
             sale = self.get(context, guarded_key(guard))
@@ -47,7 +48,8 @@ class DynamoReading:
 
     def get_many(self, context: CallerContext, keys: Sequence[SaleKey]) -> tuple[StoredSale, ...]:
         """Return those of the keys that are there, in the order of their keys."""
-        items = self._items_of([key_of(sale_key_pair(context.tenant, key)) for key in sorted(set(keys))])
+        pairs = [checked("key", key.sale_id, sale_key_pair(context.tenant, key)) for key in sorted(set(keys))]
+        items = self._items_of([key_of(pair) for pair in pairs])
         now = self._table.clock.now()
         sales = (read_sale(item, context.tenant) for item in items if is_live(item, now))
         return tuple(sorted(sales, key=lambda sale: sale.record.key))

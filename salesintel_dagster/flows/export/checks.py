@@ -7,18 +7,24 @@ another program or a later bug put there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 import pyarrow.compute as pc
 
 from salesintel_dagster.domain.checks import Promise, Severity, Verdict, share_verdict, verdict
-from salesintel_dagster.domain.embedding import EmbeddingSpec
-from salesintel_dagster.domain.ports import DayScope, SalesTable
-from salesintel_dagster.domain.vectors import bad_vectors, specs_of_vectors, vector_digests
+from salesintel_dagster.domain.ports import DayFacts, DayScope, SalesTable
 from salesintel_dagster.flows.export.quarantine import Quarantine
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.staging import StagedDays
+from salesintel_dagster.flows.export.vector_checks import (
+    MODELS_OF,
+    VECTORS_OF,
+    judge_different_images,
+    judge_not_stopped,
+    judge_one_model,
+    judge_vectors,
+)
 
 UNIQUE_IDS = Promise(
     "sale_ids_are_unique",
@@ -29,20 +35,36 @@ REQUIRED_FIELDS = Promise(
     "required_fields_are_there", SALES_RAW, "No sale without tenant, product, category, price, currency and instant."
 )
 NO_QUARANTINE = Promise(
-    "no_row_in_quarantine", SALES_RAW, "Every row of the source became a sale. `salesintel quarantine list` tells why."
+    "no_row_in_quarantine",
+    SALES_RAW,
+    "Every row of the source became a sale. `salesintel quarantine list` tells why one did not.",
 )
 IMAGES_ARE_THERE = Promise("images_are_there", PRODUCT_IMAGES, "Few sales lack their image.")
 ONE_MODEL = Promise(
     "one_model_only", TITAN_EMBEDDINGS, "All vectors of the day come from one model, dimension and preprocessing."
 )
 NULL_SHARE = Promise("null_vector_share", TITAN_EMBEDDINGS, "Few sales lack their vector.")
+NOT_STOPPED = Promise(
+    "embedding_was_not_stopped",
+    TITAN_EMBEDDINGS,
+    "No open breaker, missing permission, quota or budget ended the paid calls of the run.",
+)
 DIFFERENT_IMAGES = Promise(
     "different_images_have_different_vectors", TITAN_EMBEDDINGS, "No two different images share one vector."
 )
 TABLE_MATCHES = Promise(
     "table_matches_source", SMARTGO_SALES, "The table holds the day's sales: same count, same sum of prices."
 )
-TABLE_UNIQUE = Promise("table_ids_are_unique", SMARTGO_SALES, "Each (tenant, sale id) of the day is in the table once.")
+TABLE_UNIQUE = Promise(
+    "table_ids_are_unique",
+    SMARTGO_SALES,
+    "Each (tenant, sale id) of the day is in the table once, and under no other day of its source.",
+)
+TABLE_MODEL = Promise(
+    "table_has_one_model",
+    SMARTGO_SALES,
+    "The day's vectors in the table come from one model, dimension and preprocessing.",
+)
 
 
 def vectors_promise(dimension: int) -> Promise:
@@ -52,6 +74,15 @@ def vectors_promise(dimension: int) -> Promise:
         TITAN_EMBEDDINGS,
         f"Every vector is exactly {dimension} finite float32 values, not all zero. Blocks the day's commit.",
         blocking=True,
+    )
+
+
+def table_vectors_promise(dimension: int) -> Promise:
+    """Return the same of what lies in the table, whoever wrote it there."""
+    return Promise(
+        f"table_vectors_are_{dimension}_dim",
+        SMARTGO_SALES,
+        f"Every vector of the day in the table is exactly {dimension} finite float32 values, not all zero.",
     )
 
 
@@ -65,6 +96,7 @@ class ExportChecks:
     dimension: int
     warn_share: float
     error_share: float
+    _facts: dict[DayScope, DayFacts] = field(default_factory=dict, init=False, repr=False)
 
     def of_stage(self, stage: str) -> dict[Promise, Callable[[DayScope], Verdict]]:
         """Return the judges of one stage, in the order in which they run."""
@@ -79,9 +111,12 @@ class ExportChecks:
             vectors_promise(self.dimension): self._vectors,
             ONE_MODEL: self._one_model,
             NULL_SHARE: self._null_share,
+            NOT_STOPPED: self._not_stopped,
             DIFFERENT_IMAGES: self._different_images,
             TABLE_MATCHES: self._table_matches,
             TABLE_UNIQUE: self._table_unique,
+            table_vectors_promise(self.dimension): self._table_vectors,
+            TABLE_MODEL: self._table_model,
         }
 
     def _unique_ids(self, scope: DayScope) -> Verdict:
@@ -107,8 +142,8 @@ class ExportChecks:
         with self.staged.batches(SALES_RAW, scope.day) as batches:
             for batch in batches:
                 bad = pc.or_(pc.is_null(batch["sold_price"]), pc.is_null(batch["sold_at"]))
-                for field in fields:
-                    bad = pc.or_(bad, pc.equal(pc.fill_null(pc.binary_length(batch[field]), 0), 0))
+                for name in fields:
+                    bad = pc.or_(bad, pc.equal(pc.fill_null(pc.binary_length(batch[name]), 0), 0))
                 offenders += batch["sale_id"].filter(bad).to_pylist()
         return verdict(REQUIRED_FIELDS, expected="no empty field", found=f"{len(offenders)} sales", offenders=offenders)
 
@@ -117,7 +152,7 @@ class ExportChecks:
         return verdict(
             NO_QUARANTINE,
             expected="no row",
-            found=f"{len(reasons)} rows",
+            found=f"{len(reasons)} row" + ("" if len(reasons) == 1 else "s"),
             offenders=reasons,
             severity=Severity.WARN,
         )
@@ -142,50 +177,20 @@ class ExportChecks:
         return nulls, whole
 
     def _vectors(self, scope: DayScope) -> Verdict:
-        offenders: list[str] = []
-        checked = 0
         with self.staged.batches(TITAN_EMBEDDINGS, scope.day) as batches:
-            for batch in batches:
-                found = bad_vectors(batch["embedding_vector"], batch["sale_id"], self.dimension)
-                offenders += [f"{sale_id}: {reason}" for sale_id, reason in found]
-                checked += batch.num_rows - batch["embedding_vector"].null_count
-        return verdict(
-            vectors_promise(self.dimension),
-            expected=f"{checked} vectors of {self.dimension} finite float32 values, none of them zero",
-            found=f"{len(offenders)} bad",
-            offenders=offenders,
-        )
+            return judge_vectors(vectors_promise(self.dimension), batches, self.dimension)
 
     def _one_model(self, scope: DayScope) -> Verdict:
-        specs: set[EmbeddingSpec] = set()
         with self.staged.batches(TITAN_EMBEDDINGS, scope.day) as batches:
-            for batch in batches:
-                specs |= specs_of_vectors(batch)
-        spaces = sorted(f"{spec.model_id}/{spec.dimension}/{spec.preprocess_version}" for spec in specs)
-        return verdict(
-            ONE_MODEL,
-            expected="one model",
-            found=", ".join(spaces) or "no vector",
-            offenders=spaces if len(spaces) > 1 else [],
-        )
+            return judge_one_model(ONE_MODEL, batches)
+
+    def _not_stopped(self, scope: DayScope) -> Verdict:
+        with self.staged.batches(TITAN_EMBEDDINGS, scope.day) as batches:
+            return judge_not_stopped(NOT_STOPPED, batches)
 
     def _different_images(self, scope: DayScope) -> Verdict:
-        image_of: dict[bytes, str] = {}
-        offenders: set[str] = set()
         with self.staged.batches(TITAN_EMBEDDINGS, scope.day) as batches:
-            for batch in batches:
-                images = pc.fill_null(batch["image_sha256"], "no image").to_pylist()
-                for index, digest in vector_digests(batch["embedding_vector"]):
-                    first = image_of.setdefault(digest, images[index])
-                    if first != images[index]:
-                        offenders |= {first, images[index]}
-        return verdict(
-            DIFFERENT_IMAGES,
-            expected="one vector per image",
-            found=f"{len(offenders)} images that share a vector",
-            offenders=sorted(offenders),
-            severity=Severity.WARN,
-        )
+            return judge_different_images(DIFFERENT_IMAGES, batches)
 
     def _table_matches(self, scope: DayScope) -> Verdict:
         rows, total = 0, Decimal(0)
@@ -193,7 +198,7 @@ class ExportChecks:
             for batch in batches:
                 rows += batch.num_rows
                 total += pc.sum(batch["sold_price"]).as_py() or Decimal(0)
-        facts = self.table.day_facts(scope)
+        facts = self._day_facts(scope)
         same = (rows, total) == (facts.rows, facts.price_sum)
         return Verdict(
             TABLE_MATCHES,
@@ -205,8 +210,26 @@ class ExportChecks:
         )
 
     def _table_unique(self, scope: DayScope) -> Verdict:
-        repeated = list(self.table.day_facts(scope).duplicate_sale_ids)
-        return verdict(TABLE_UNIQUE, expected="each id once", found=f"{len(repeated)} repeated", offenders=repeated)
+        facts = self._day_facts(scope)
+        repeated = list(facts.duplicate_sale_ids)
+        elsewhere = [f"{other.sale_id} also on {other.day}" for other in facts.other_days]
+        found = f"{len(repeated)} repeated"
+        if elsewhere:
+            found += f", {len(elsewhere)} also under another day: materialise that day again"
+        return verdict(TABLE_UNIQUE, expected="each id once", found=found, offenders=repeated + elsewhere)
+
+    def _day_facts(self, scope: DayScope) -> DayFacts:
+        """Both checks of the table judge one reading of it: a second one costs as much as the first."""
+        if scope not in self._facts:
+            self._facts[scope] = self.table.day_facts(scope)
+        return self._facts[scope]
+
+    def _table_vectors(self, scope: DayScope) -> Verdict:
+        promise = table_vectors_promise(self.dimension)
+        return judge_vectors(promise, self.table.read_day(scope, VECTORS_OF), self.dimension)
+
+    def _table_model(self, scope: DayScope) -> Verdict:
+        return judge_one_model(TABLE_MODEL, self.table.read_day(scope, MODELS_OF))
 
 
 def promises(dimension: int) -> tuple[Promise, ...]:
@@ -219,7 +242,10 @@ def promises(dimension: int) -> tuple[Promise, ...]:
         vectors_promise(dimension),
         ONE_MODEL,
         NULL_SHARE,
+        NOT_STOPPED,
         DIFFERENT_IMAGES,
         TABLE_MATCHES,
         TABLE_UNIQUE,
+        table_vectors_promise(dimension),
+        TABLE_MODEL,
     )

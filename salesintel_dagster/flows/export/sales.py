@@ -24,11 +24,10 @@ from salesintel_dagster.domain.fingerprint import (
     DAY_PROPERTY,
     FINGERPRINT_PROPERTY,
     SOURCE_PROPERTY,
-    SourceFingerprint,
 )
 from salesintel_dagster.domain.ports import Commit, SalesTable
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, TITAN_EMBEDDINGS, DayRun
-from salesintel_dagster.flows.export.staging import StagedDays, fingerprint_in
+from salesintel_dagster.flows.export.staging import HeldDays
 
 KEY = ("tenant_id", "sale_id")
 NO_PRICE = Decimal("0.00")
@@ -46,16 +45,20 @@ class SalesWritten:
 
 
 def write_sales(
-    run: DayRun, staged: StagedDays, table: SalesTable, *, hemisphere: Hemisphere, allow_empty: bool
+    run: DayRun, staged: HeldDays, table: SalesTable, *, hemisphere: Hemisphere, allow_empty: bool
 ) -> SalesWritten:
     """Replace the run's day in `table` by its staged sales, in one commit.
+
+    One copy of each staged file serves all tries: the fingerprint in the commit is of the rows in it, whatever
+    another run of the day stages meanwhile.
 
     Raises ObjectMissing where a stage never ran, StagesMisaligned where one ran on other sales, and what
     `SalesTable.replace_day` raises.
     """
     started = run.clock.monotonic()
+    staged.let_go()
     fingerprint = staged.fingerprint(SALES_RAW, run.scope.day)
-    join = _Join(run, staged, hemisphere, run.clock.now(), fingerprint)
+    join = _Join(run, staged, hemisphere, run.clock.now())
     properties = {
         "salesintel.run-id": run.run_id,
         DAY_PROPERTY: run.scope.day.isoformat(),
@@ -75,10 +78,9 @@ class _Join:
     """The day's rows as SALES_SCHEMA; `rows` may be called again, and the sums are those of its last pass."""
 
     run: DayRun
-    staged: StagedDays
+    staged: HeldDays
     hemisphere: Hemisphere
     ingested_at: datetime
-    fingerprint: SourceFingerprint | None
     count: int = 0
     price_sum: Decimal = NO_PRICE
     null_vectors: int = 0
@@ -93,7 +95,6 @@ class _Join:
             self.staged.batches(TITAN_EMBEDDINGS, day) as embeddings,
         ):
             for sale, image, embedding in zip_longest(sales, images, embeddings):
-                self._check_same_reading(sale)
                 self._check_same_keys(sale, image, PRODUCT_IMAGES)
                 self._check_same_keys(sale, embedding, TITAN_EMBEDDINGS)
                 self._check_same_images(image, embedding)
@@ -102,11 +103,6 @@ class _Join:
                 self.price_sum += pc.sum(joined["sold_price"], min_count=0).as_py()
                 self.null_vectors += joined["embedding_vector"].null_count
                 yield joined
-
-    def _check_same_reading(self, sale: pa.RecordBatch | None) -> None:
-        """The commit says which reading it holds: another run may have put a new one there since we looked."""
-        if sale is not None and fingerprint_in(sale.schema) != self.fingerprint:
-            self._misaligned(SALES_RAW, "another run read the source again meanwhile")
 
     def _check_same_keys(self, sale: pa.RecordBatch | None, other: pa.RecordBatch | None, stage: str) -> None:
         if sale is None and other is None:
