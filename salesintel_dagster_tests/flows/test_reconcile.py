@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -76,7 +75,7 @@ def stores(request: pytest.FixtureRequest) -> Iterator[Stores]:
         return
     aws: AwsClients = request.getfixturevalue("aws")
     client = aws.client("dynamodb")
-    ledger = DynamoSalesRepository(client, make_table(client, f"s-{secrets.token_hex(4)}"), ShardCounts(), held_clock())
+    ledger = DynamoSalesRepository(client, make_table(client), ShardCounts(), held_clock())
     with closing(local_catalog(request.getfixturevalue("tmp_path"))) as catalog:
         yield Stores(
             ledger,

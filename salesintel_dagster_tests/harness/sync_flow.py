@@ -57,6 +57,7 @@ class SyncWorld:
 
     suffix: str
     sent: tuple[str, ...]
+    sales: str = ""
     handles: list[str] = field(default_factory=list)
 
     def name(self, what: str) -> str:
@@ -92,7 +93,7 @@ class SyncFlow:
         world = self._world = SyncWorld(f"{next(self._numbers)}-{id(self):x}", (*self.before, *self.messages))
         for queue in ("events", "quarantine"):
             self.sqs.create_queue(QueueName=world.name(queue))
-        make_table(self.dynamo, world.name("sales"))
+        world.sales = make_table(self.dynamo)
         self.dynamo.create_table(
             TableName=world.name("receipts"),
             BillingMode="PAY_PER_REQUEST",
@@ -166,7 +167,7 @@ class SyncFlow:
             SqsEventQueue(self.sqs, world.name("events"), SYNC_RULES.visibility_seconds),
             SqsQuarantine(self.sqs, world.name("quarantine")),
             DynamoReceipts(self.dynamo, world.name("receipts"), clock),
-            DynamoSalesRepository(self.dynamo, world.name("sales"), ShardCounts(), clock),
+            DynamoSalesRepository(self.dynamo, world.sales, ShardCounts(), clock),
             IcebergHistoryTable(lambda: self.catalog, clock, name=world.name("history")),
         )
         return EventSync(parts, SYNC_RULES, clock, run_id, lambda _line: None)
@@ -181,7 +182,7 @@ class SyncFlow:
         return {SaleIdentity(row["tenant_id"], row["sale_id"]): row["payload_hash"] for row in rows}
 
     def in_ledger(self, world: SyncWorld) -> dict[SaleIdentity, str]:
-        items = self.dynamo.scan(TableName=world.name("sales"), ConsistentRead=True)["Items"]
+        items = self.dynamo.scan(TableName=world.sales, ConsistentRead=True)["Items"]
         sales = [(_identity(item), item["payloadHash"]["S"]) for item in items if _entity(item) == "SALE"]
         doubled = [identity for identity, count in Counter(identity for identity, _ in sales).items() if count > 1]
         assert not doubled, f"doubled in DynamoDB: {doubled}"
