@@ -101,9 +101,9 @@ class SyncFlow:
             KeySchema=[{"AttributeName": "PK", "KeyType": "HASH"}],
         )
         if self.before:
-            self._send(world, self.before)
+            self.send(world, self.before)
             self.recover(world)
-        self._send(world, self.messages)
+        self.send(world, self.messages)
         return world
 
     def start(self, world: SyncWorld) -> None:
@@ -122,9 +122,9 @@ class SyncFlow:
             except Exception:
                 if number == ROUNDS - 1:
                     raise
-            if self._depth(world) == 0:
+            if self.depth(world) == 0:
                 return
-        raise AssertionError(f"{self._depth(world)} messages are still in the queue")
+        raise AssertionError(f"{self.depth(world)} messages are still in the queue")
 
     def check(self, world: SyncWorld) -> None:
         """F1: exactly once in both stores, queue empty, quarantine = poison and conflicts."""
@@ -217,7 +217,7 @@ class SyncFlow:
             keys = list(zip(rows["tenant_id"].to_pylist(), rows["sale_id"].to_pylist(), strict=True))
             assert len(keys) == len(set(keys)), f"doubled at a snapshot: {keys}"
 
-    def _send(self, world: SyncWorld, bodies: Sequence[str]) -> None:
+    def send(self, world: SyncWorld, bodies: Sequence[str]) -> None:
         url = self.sqs.get_queue_url(QueueName=world.name("events"))["QueueUrl"]
         for start in range(0, len(bodies), 10):
             entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies[start : start + 10])]
@@ -234,7 +234,7 @@ class SyncFlow:
             ]
             self.sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
 
-    def _depth(self, world: SyncWorld) -> int:
+    def depth(self, world: SyncWorld) -> int:
         return SqsEventQueue(self.sqs, world.name("events"), 1).depth().total
 
     def _received(self, name: str, parsed: Mapping[str, Any]) -> None:
