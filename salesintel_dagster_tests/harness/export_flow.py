@@ -1,4 +1,4 @@
-"""The daily export as a flow of the harness: emulated S3 and DynamoDB, Iceberg files, scripted source, images and model.
+"""The daily export as a flow of the harness: emulated S3 and DynamoDB, Iceberg files; source, images, model scripted.
 
 All calls of the export stand on the line: the source's reading, each image, each paid call, each object, the progress.
 """

@@ -160,20 +160,28 @@ class SyncFlow:
             )
             assert kept or event.record.event_version < highest, f"lost: {event.identity} {event.record.payload_hash}"
 
-    def sync(self, world: SyncWorld, run_id: str, *, clock: Clock | None = None) -> EventSync:
+    def sync(
+        self,
+        world: SyncWorld,
+        run_id: str,
+        *,
+        clock: Clock | None = None,
+        visibility_seconds: int = SYNC_RULES.visibility_seconds,
+    ) -> EventSync:
         """Return a worker as a process of its own would build it."""
         clock = clock or quick_clock()
         parts = SyncParts(
-            SqsEventQueue(self.sqs, world.name("events"), SYNC_RULES.visibility_seconds),
+            SqsEventQueue(self.sqs, world.name("events"), visibility_seconds),
             SqsQuarantine(self.sqs, world.name("quarantine")),
             DynamoReceipts(self.dynamo, world.name("receipts"), clock),
             DynamoSalesRepository(self.dynamo, world.sales, ShardCounts(), clock),
             IcebergHistoryTable(lambda: self.catalog, clock, name=world.name("history")),
         )
-        return EventSync(parts, SYNC_RULES, clock, run_id, lambda _line: None)
+        rules = replace(SYNC_RULES, visibility_seconds=visibility_seconds)
+        return EventSync(parts, rules, clock, run_id, lambda _line: None)
 
     def in_table(self, world: SyncWorld) -> dict[SaleIdentity, str]:
-        table = self._table(world)
+        table = self.table(world)
         if table is None:
             return {}
         rows = table.scan(selected_fields=("tenant_id", "sale_id", "payload_hash")).to_arrow().to_pylist()
@@ -203,7 +211,7 @@ class SyncFlow:
         for _ in replace(sync, batch=batch, parts=parts(sync.parts)).drain():
             pass
 
-    def _table(self, world: SyncWorld) -> Any | None:  # noqa: ANN401 - pyiceberg's
+    def table(self, world: SyncWorld) -> Any | None:  # noqa: ANN401 - pyiceberg's
         """Return the table; None where nothing was ever written."""
         try:
             return self.catalog.load_table((NAMESPACE, world.name("history")))
@@ -211,7 +219,7 @@ class SyncFlow:
             return None
 
     def _assert_unique_at_every_snapshot(self, world: SyncWorld) -> None:
-        table = self._table(world)
+        table = self.table(world)
         for snapshot in table.metadata.snapshots if table is not None else ():
             rows = table.scan(snapshot_id=snapshot.snapshot_id, selected_fields=("tenant_id", "sale_id")).to_arrow()
             keys = list(zip(rows["tenant_id"].to_pylist(), rows["sale_id"].to_pylist(), strict=True))
