@@ -29,6 +29,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _argument(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> object:
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
     assert isinstance(node, yaml.ScalarNode)
     return loader.construct_scalar(node)
 
