@@ -13,6 +13,7 @@ import pytest
 import time_machine
 
 from salesintel_dagster.adapters.aws import AwsClients
+from salesintel_dagster.adapters.table_layout import TABLES
 from salesintel_dagster.doctor.deployment import room, skew
 from salesintel_dagster_tests import services as running
 from salesintel_dagster_tests.command_line import call
@@ -32,7 +33,7 @@ EVERY = [
     "source TLS",
     "source database",
     "object store",
-    "iceberg table smartgo_sales",
+    *(f"iceberg table {name}" for name in TABLES),
     "progress table",
     "sales table",
     "embedding model",
@@ -217,7 +218,7 @@ def test_a_catalog_that_is_down_and_one_that_has_no_uri(ward: Ward, closed_port:
         SALESINTEL_CATALOG="sql",
         SALESINTEL_CATALOG_URI=f"postgresql://someone:{CANARY}@127.0.0.1:{closed_port}/catalog",
     )
-    assert down.ill == ["iceberg table smartgo_sales"]
+    assert down.ill == [f"iceberg table {name}" for name in TABLES]
     assert "out of reach" in down.says("iceberg table smartgo_sales")
     assert "SALESINTEL_CATALOG_URI" in down.says("iceberg table smartgo_sales")
     assert CANARY not in down.answer.out + down.answer.err
