@@ -115,7 +115,8 @@ def stage(titan_port: int, image_port: int, **settings: str) -> Iterator[Stage]:
                 "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": f"http://{LOOPBACK}:{titan_port}",
                 "SALESINTEL_IMAGE_HOSTS_ALLOWED": f"{LOOPBACK}:{image_port}",
                 "SALESINTEL_OBJECT_FOLDER": str(folder / "objects"),
-                "SALESINTEL_EMBEDDING_BUDGET_CALLS": "1000000",
+                "SALESINTEL_EMBEDDING_BUDGET_RUN_USD": "1000",
+                "SALESINTEL_EMBEDDING_BUDGET_DAY_USD": "1000",
                 "DAGSTER_HOME": str(folder / "dagster"),
                 **settings,
             }

@@ -13,6 +13,7 @@ import pytest
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.settings import Settings, variable_of
 from salesintel_dagster_tests import services as running
+from salesintel_dagster_tests.mariadb import MISSING, MariaDb, program
 
 FAKE_AWS = {
     "AWS_ACCESS_KEY_ID": "111111111111",
@@ -72,6 +73,13 @@ def services() -> Iterator[running.Services]:
 @pytest.fixture(scope="session")
 def postgres(services: running.Services) -> running.PostgresService:
     return services.postgres
+
+
+@pytest.fixture(scope="session")
+def mariadb(services: running.Services) -> MariaDb:
+    if program() is None:
+        pytest.skip(MISSING)
+    return services.mariadb
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from salesintel_dagster.local.emulator import Emulator
 from salesintel_dagster.local.ports import free_port
 from salesintel_dagster.local.postgres import Postgres, postgres_in
 from salesintel_dagster.local.processes import Child, Supervisor
+from salesintel_dagster_tests.mariadb import MariaDb, initialise
 
 START_SECONDS = 60.0
 REGION = "eu-west-1"
@@ -73,6 +74,14 @@ class Services:
         server = Emulator(self._home / "aws", free_port(), REGION, persistent=False)
         self._start(server.child(self._home / "emulator.log"))
         return AwsService(server)
+
+    @cached_property
+    def mariadb(self) -> MariaDb:
+        home = self._home / "mariadb"
+        home.mkdir()
+        server, child = initialise(home, free_port())
+        self._start(child)
+        return server
 
     def stop(self) -> None:
         self._supervisor.stop()

@@ -20,6 +20,7 @@ NAMED_RULES = {
     "currency": "ISO 4217 code",
     "day": "a day",
     "webhook": "https, or http on this machine",
+    "tenants": "tenant names",
 }
 """Validators of settings/kinds.py in words; one that is missing here fails the test by its name."""
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -27,6 +28,13 @@ DERIVED = {
     "export_progress_table": "bg-remover-{stage}-smartgo-export-progress",
     "sales_table": "bg-remover-{stage}-sales-intelligence",
     "bucket": "carousel-{stage}-analytics",
+    "enrichment_table": "{stage}-enrichment-status",
+    "enrichment_queue": "product-enrichment-{stage}",
+    "enrichment_dlq": "product-enrichment-dlq-{stage}",
+    "event_queue": "carousel-sync-{stage}",
+    "event_dlq": "carousel-sync-dlq-{stage}",
+    "event_quarantine": "carousel-sync-quarantine-{stage}",
+    "receipts_table": "bg-remover-{stage}-idempotency",
     "warehouse": "s3://{bucket}/pricing-intelligence",
 }
 """Settings that follow from others where they are not set; the test below holds them against the code."""
@@ -96,6 +104,9 @@ def test_what_is_derived_is_told_as_the_code_derives_it():
     for settings, bucket in ((plain, "carousel-dev-analytics"), (other, "mine")):
         assert DERIVED["export_progress_table"].format(stage=settings.stage) == settings.progress_table_name
         assert DERIVED["sales_table"].format(stage=settings.stage) == settings.sales_table_name
+        assert DERIVED["enrichment_table"].format(stage=settings.stage) == settings.enrichment_table_name
+        assert DERIVED["enrichment_queue"].format(stage=settings.stage) == settings.enrichment_queue_name
+        assert DERIVED["enrichment_dlq"].format(stage=settings.stage) == settings.enrichment_dlq_name
         assert DERIVED["warehouse"].format(bucket=bucket) == settings.warehouse_uri
     assert DERIVED["bucket"].format(stage="dev") == plain.bucket_name
 

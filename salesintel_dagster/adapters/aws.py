@@ -93,6 +93,14 @@ class AwsClients:
         )
 
 
+class BriefAwsClients(AwsClients):
+    """Clients that all give up within seconds: for questions that a person waits for."""
+
+    def client(self, service: str, *, brief: bool = True) -> AwsClient:  # noqa: ARG002 - always
+        """Return the brief client of `service`."""
+        return super().client(service, brief=True)
+
+
 def told(error: ClientError | BotoCoreError | Boto3Error) -> str:
     """Say what AWS answered in words fit for a log: code, HTTP status and request id, nothing of what was sent."""
     inner = error.__context__ if isinstance(error, Boto3Error) else error

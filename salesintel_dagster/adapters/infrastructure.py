@@ -6,30 +6,34 @@ it again changes nothing. What goes wrong is told as one sentence that names the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib import resources
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from salesintel_dagster.adapters.aws import AwsClient, AwsClients, told
+from salesintel_dagster.adapters.aws import AwsClient, AwsClients
+from salesintel_dagster.adapters.infrastructure_request import (
+    NEVER_CREATED,
+    NO_UPDATES,
+    TEMPLATE_S_OWN,
+    Choices,
+    Wait,
+    request,
+    stack_name,
+    translated,
+)
+from salesintel_dagster.adapters.table_expiry import enable_ttl
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.errors import DeployFailed
 
 DEADLINE_SECONDS = 900.0
-FIRST_POLL_SECONDS = 0.05
-LONGEST_POLL_SECONDS = 3.0
 
-TTL_ATTRIBUTE = "ttl"
-EXPIRING_TABLES = ("ExportProgressTable", "SalesIntelligenceTable", "IdempotencyTable")
+EXPIRING_TABLES = ("ExportProgressTable", "SalesIntelligenceTable", "IdempotencyTable", "EnrichmentStatusTable")
 """Outputs of the template that name the tables whose items expire."""
 
 _DONE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
-_NEVER_CREATED = "ROLLBACK_COMPLETE"
-_NO_UPDATES = "No updates are to be performed"
 _CONSEQUENCE = "cancelled"
 """CloudFormation fails every resource still in progress with `Resource creation cancelled`: never the cause."""
 
@@ -60,30 +64,26 @@ class DeployReport:
         return "\n".join(lines)
 
 
-def template() -> str:
-    """Return the template's text."""
-    return resources.files("salesintel_dagster").joinpath("infrastructure.yaml").read_text("utf-8")
-
-
-def deploy(
+def deploy(  # noqa: PLR0913 - what a caller may choose, by keyword
     clients: AwsClients,
     stage: str,
     on_event: Callable[[str], object],
     *,
+    choices: Choices = TEMPLATE_S_OWN,
     clock: Clock = SYSTEM_CLOCK,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> DeployReport:
     """Create or update the stack `salesintel-{stage}`; `on_event` gets a line per finished resource.
 
-    Raises DeployFailed, naming the resource and the reason, also when the deadline has passed.
+    `choices` are the template's own where none are given. Raises DeployFailed, naming the resource and the reason, also
+    when the deadline has passed.
     """
     started = clock.monotonic()
-    wait = _Wait(clock, started + deadline_seconds)
-    stack = _Stack(clients.client("cloudformation"), f"salesintel-{stage}", on_event, wait)
-    with _translated(f"stack {stack.name}"):
+    wait = Wait(clock, started + deadline_seconds)
+    stack = _Stack(clients.client("cloudformation"), stack_name(stage), on_event, wait)
+    with translated(f"stack {stack.name}"):
         outcome = stack.converge(
-            template(),
-            {"Stage": stage, "BedrockRegion": clients.target.bedrock_region},
+            request(stack.name, stage, clients.target.bedrock_region, choices),
             f"salesintel-{clock.now().timestamp() * 1e6:.0f}",
         )
         outputs = stack.outputs()
@@ -92,67 +92,25 @@ def deploy(
     return DeployReport(stack.name, outcome, clock.monotonic() - started, outputs, enabled)
 
 
-def enable_ttl(dynamodb: AwsClient, table: str) -> bool:
-    """Let items of `table` expire by their `ttl`; return whether that was new. Raises DeployFailed."""
-    with _translated(f"table {table}: time to live"):
-        current = dynamodb.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
-        if current.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}:
-            if current.get("AttributeName") != TTL_ATTRIBUTE:
-                raise DeployFailed(
-                    f"table {table}: items expire by {current.get('AttributeName')!r}, ours by {TTL_ATTRIBUTE!r}; "
-                    "switch it off, wait an hour, deploy again"
-                )
-            return False
-        specification = {"Enabled": True, "AttributeName": TTL_ATTRIBUTE}
-        dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification=specification)
-        status = dynamodb.describe_time_to_live(TableName=table)["TimeToLiveDescription"]["TimeToLiveStatus"]
-        if status not in {"ENABLED", "ENABLING"}:
-            raise DeployFailed(f"table {table}: time to live is {status} after it was switched on")
-        return True
-
-
-@dataclass(slots=True)
-class _Wait:
-    """Ever longer pauses until a deadline, both of the injected clock."""
-
-    clock: Clock
-    deadline: float
-    _pause: float = FIRST_POLL_SECONDS
-
-    def once_more(self) -> bool:
-        if self.clock.monotonic() + self._pause > self.deadline:
-            return False
-        self.clock.sleep(self._pause)
-        self._pause = min(self._pause * 1.5, LONGEST_POLL_SECONDS)
-        return True
-
-
 @dataclass(slots=True)
 class _Stack:
     client: AwsClient
     name: str
     on_event: Callable[[str], object]
-    wait: _Wait
+    wait: Wait
     _token: str = ""
     _told: set[str] = field(default_factory=set)
 
-    def converge(self, body: str, parameters: Mapping[str, str], token: str) -> DeployOutcome:
-        """Bring the stack to `body`. The token makes a retried request the same request."""
+    def converge(self, asked: Mapping[str, Any], token: str) -> DeployOutcome:
+        """Bring the stack to what is asked. The token makes a retried request the same request."""
         status = self._settled()
-        if status == _NEVER_CREATED:
+        if status == NEVER_CREATED:
             self.on_event(f"stack {self.name}: its first creation was rolled back; deleting what is left of it")
             self._token = f"{token}-delete"
             self.client.delete_stack(StackName=self.name, ClientRequestToken=self._token)
             status = self._settled()
         self._token = token
-        wanted: dict[str, Any] = {
-            "StackName": self.name,
-            "TemplateBody": body,
-            "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()],
-            "Capabilities": ["CAPABILITY_IAM"],
-            "ClientRequestToken": token,
-            "RetainExceptOnCreate": True,
-        }
+        wanted = {**asked, "ClientRequestToken": token, "RetainExceptOnCreate": True}
         if status is None:
             self.client.create_stack(**wanted)
             outcome = DeployOutcome.CREATED
@@ -172,7 +130,7 @@ class _Stack:
         try:
             self.client.update_stack(**wanted)
         except ClientError as error:
-            if _NO_UPDATES in str(error):
+            if NO_UPDATES in str(error):
                 return False
             raise
         return True
@@ -234,14 +192,3 @@ class _Stack:
             for event in failed
             if event["OperationId"] == newest and event.get("ValidationFailureMode") == "FAIL"
         ]
-
-
-@contextmanager
-def _translated(what: str) -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        message = error.response.get("Error", {}).get("Message", "")
-        raise DeployFailed(f"{what}: {error.operation_name}: {told(error)}: {message}") from error
-    except BotoCoreError as error:
-        raise DeployFailed(f"{what}: {told(error)}") from error

@@ -1,4 +1,4 @@
-"""The keyed Iceberg table behind the SalesTable port, and the only module that writes rows to Iceberg.
+"""The keyed Iceberg table behind the SalesTable port, and the only module that writes its rows.
 
 A day is replaced by one transaction: an overwrite with an exact filter is a compare-and-set that refuses the loser
 of a race, and the loser redoes the whole replacement on the new state. append, upsert and dynamic partition
@@ -8,7 +8,6 @@ File rule: one data file never mixes days, tenants or sources, so that replacing
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,9 +18,10 @@ import pyarrow.compute as pc
 
 from salesintel_dagster.adapters.commit_attempts import CommitAttempts, translated
 from salesintel_dagster.adapters.commit_witness import CommitWitness, committed_property
+from salesintel_dagster.adapters.opened_table import OpenedTable
 from salesintel_dagster.adapters.other_days import OtherDays
 from salesintel_dagster.adapters.planned_files import scan
-from salesintel_dagster.adapters.table_layout import SALES_TABLE, day_filter, load_or_create
+from salesintel_dagster.adapters.table_layout import SALES_TABLE, day_filter
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.columns import SALES_SCHEMA
 from salesintel_dagster.domain.day_frame import KEY, DayFrame, chunked, repeated_sale_ids
@@ -52,14 +52,11 @@ class IcebergSalesTable(SalesTable):
         retry: RetryPolicy = COMMIT_RETRY,
         chunk_rows: int = CHUNK_ROWS,
     ) -> None:
-        self._connect = connect
         self._clock = clock
-        self._name = name
         self._attempts = CommitAttempts(clock, retry)
         self._chunk_rows = chunk_rows
         self._other_days = OtherDays()
-        self._catalog: Catalog | None = None
-        self._lock = threading.Lock()
+        self._load = OpenedTable(connect, name, SALES_SCHEMA)
 
     def replace_day(
         self,
@@ -99,12 +96,6 @@ class IcebergSalesTable(SalesTable):
         total = pc.sum(rows.column("sold_price"), min_count=0).as_py()
         keys = rows.select(KEY)
         return DayFacts(rows.num_rows, total, repeated_sale_ids(keys), self._other_days.of(table, scope, keys))
-
-    def _load(self) -> Table:
-        with self._lock:
-            if self._catalog is None:
-                self._catalog = self._connect()
-        return load_or_create(self._catalog, self._name)
 
 
 @dataclass(slots=True)

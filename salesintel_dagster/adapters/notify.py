@@ -10,18 +10,19 @@ import json
 import logging
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from salesintel_dagster.adapters.aws import AwsClient, told
 from salesintel_dagster.adapters.pinned_sockets import BoundedReader, PinnedSockets, TooManyBytes
-from salesintel_dagster.domain.alerts import MAX_SUBJECT_CHARACTERS, WEBHOOK_URL, Alert
+from salesintel_dagster.domain.alerts import MAX_SUBJECT_CHARACTERS, WEBHOOK_URL, Alert, AlertSink
 from salesintel_dagster.domain.checks import Severity
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.errors import AlertNotSent, ImageRefused, SettingInvalid
 from salesintel_dagster.domain.image_urls import DEFAULT_PORTS, ImageUrl
-from salesintel_dagster.domain.ports import AlertSink
 
 WEBHOOK_DEADLINE_SECONDS = 10.0
 """Resolving, connecting, TLS, sending and the answer's first line together."""
@@ -79,20 +80,29 @@ class WebhookAlerts(AlertSink):
 
     def send(self, alert: Alert) -> None:
         """Post the alert. Raises AlertNotSent, also where no answer came and it may have arrived."""
-        deadline = self._clock.monotonic() + self._deadline_seconds
+        with self._translated():
+            status = self._posted(alert, self._clock.monotonic() + self._deadline_seconds)
+        if status is None:
+            raise AlertNotSent(f"webhook at {self._target.pair}: the answer is not HTTP")
+        if not 200 <= status < 300:  # noqa: PLR2004 - the statuses that mean success
+            raise AlertNotSent(f"webhook at {self._target.pair}: answered {status}")
+
+    def reach(self) -> str:
+        """Connect, TLS and all, say nothing and hang up; return host and port. Raises AlertNotSent."""
+        with self._translated(), self._sockets.open(self._target, self._clock.monotonic() + self._deadline_seconds):
+            return self._target.pair
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         host = self._target.pair
         try:
-            status = self._posted(alert, deadline)
+            yield
         except TimeoutError:
             raise AlertNotSent(f"webhook at {host}: no answer within {self._deadline_seconds:g} s") from None
         except ImageRefused as error:
             raise AlertNotSent(f"webhook at {host}: {error.reason}") from None
         except (OSError, TooManyBytes) as error:
             raise AlertNotSent(f"webhook at {host}: {type(error).__name__}") from None
-        if status is None:
-            raise AlertNotSent(f"webhook at {host}: the answer is not HTTP")
-        if not 200 <= status < 300:  # noqa: PLR2004 - the statuses that mean success
-            raise AlertNotSent(f"webhook at {host}: answered {status}")
 
     def _posted(self, alert: Alert, deadline: float) -> int | None:
         with self._sockets.open(self._target, deadline) as connection:

@@ -1,15 +1,18 @@
 """SmartGo's Postgres as a SaleSource: one day from one read-only snapshot, streamed through a server-side cursor.
 
 Identifiers reach SQL through `psycopg.sql.Identifier` only, values through parameters only. Nothing that psycopg or
-the server says is repeated in an error: it may hold a row, a user or a piece of the password.
+the server says is repeated in an error: it may hold a row, a user or a piece of the password. A server that stalls
+is left to no timeout of its own: a watchdog cuts the connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from math import ceil
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -17,16 +20,19 @@ from psycopg.conninfo import conninfo_to_dict
 
 from salesintel_dagster.adapters.smartgo_errors import not_connected, translated
 from salesintel_dagster.adapters.smartgo_sql import COLUMNS_OF_TABLE, DayStatement, day_statement, probe, relation
+from salesintel_dagster.adapters.watchdog import GRACE_SECONDS, Watchdog
 from salesintel_dagster.domain.calendar import DayWindow
 from salesintel_dagster.domain.columns import BATCH_ROWS
 from salesintel_dagster.domain.errors import SettingInvalid, SourceSchemaMismatch
 from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.ports import SaleSource, SourceDay
+from salesintel_dagster.domain.retry import SOURCE_RETRY
 from salesintel_dagster.domain.sale import RowRules, SourceRow
 from salesintel_dagster.domain.source import ConnectionParameters, SourceMapping
 
 _Connection = psycopg.Connection[tuple[Any, ...]]
 _Cursor = psycopg.ServerCursor[tuple[Any, ...]]
+_Answer = TypeVar("_Answer")
 
 _UNREADABLE = (psycopg.Error, ValueError, OverflowError)
 """What reading a row may raise: psycopg's own, and Python's for text that is not UTF-8 or a year past 9999."""
@@ -91,55 +97,75 @@ class SmartGoSource(SaleSource):
         return self._rules
 
     @contextmanager
-    def read(self, window: DayWindow) -> Iterator[SourceDay]:
+    def read(self, window: DayWindow, deadline_seconds: float = SOURCE_RETRY.deadline_seconds) -> Iterator[SourceDay]:
         """Open one REPEATABLE READ, READ ONLY snapshot of the window; blocks of rows are BATCH_ROWS long.
 
         Raises SourceUnavailable, SourceSchemaMismatch (before the first row for a missing or unreadable column),
         and SourceMappingInvalid for a query that the server does not accept.
         """
-        place = self._connection.place
-        connection = self._connect()
-        cursor = connection.cursor("smartgo_day")
-        try:
+        with self._session(deadline_seconds) as (connection, guard):
+            cursor = connection.cursor("smartgo_day")
             try:
-                statement = self._statement(connection, window)
-                fingerprint = _fingerprint(connection, statement)
-                evidence = self._evidence(connection, statement, window)
-                cursor.execute(statement.query, statement.parameters, binary=True)
-            except _UNREADABLE as error:
-                raise translated(error, place) from None
-            yield SourceDay(_blocks(cursor, statement.fields, place), evidence, fingerprint)
-        finally:
-            connection.close()
-            cursor.close()  # after the connection: no word to a server that may be gone
+                statement = self._ask(guard, lambda: self._statement(connection, window))
+                fingerprint = self._ask(guard, lambda: _fingerprint(connection, statement))
+                evidence = self._ask(guard, lambda: self._evidence(connection, statement, window))
+                self._ask(guard, lambda: cursor.execute(statement.query, statement.parameters, binary=True))
+                yield SourceDay(self._blocks(guard, cursor, statement.fields), evidence, fingerprint)
+            finally:
+                connection.close()
+                cursor.close()  # after the connection: no word to a server that may be gone
 
-    def fingerprint(self, window: DayWindow) -> SourceFingerprint:
+    def fingerprint(
+        self, window: DayWindow, deadline_seconds: float = SOURCE_RETRY.deadline_seconds
+    ) -> SourceFingerprint:
         """Return count and checksum of the window's rows, summed up by the server: one short answer comes back."""
-        connection = self._connect()
+        with self._session(deadline_seconds) as (connection, guard):
+            statement = self._ask(guard, lambda: self._statement(connection, window))
+            return self._ask(guard, lambda: _fingerprint(connection, statement))
+
+    @contextmanager
+    def _session(self, deadline_seconds: float) -> Iterator[tuple[_Connection, Watchdog]]:
+        guard = Watchdog(self._connection.place, deadline_seconds)
+        connection = self._connect(guard.remaining_seconds())
         try:
-            return _fingerprint(connection, self._statement(connection, window))
-        except _UNREADABLE as error:
-            raise translated(error, self._connection.place) from None
+            guard.watch(connection.fileno())
+            yield connection, guard
         finally:
             connection.close()
+            guard.close()
+
+    def _ask(self, guard: Watchdog, question: Callable[[], _Answer]) -> _Answer:
+        """Put one question to the server, with every failure translated and no wait that outlasts its timeout."""
+        with guard.at_most(self._connection.statement_timeout_seconds + GRACE_SECONDS):
+            try:
+                return question()
+            except _UNREADABLE as error:
+                raise translated(error, self._connection.place) from None
+
+    def _blocks(self, guard: Watchdog, cursor: _Cursor, fields: tuple[str, ...]) -> Iterator[list[SourceRow]]:
+        while rows := self._ask(guard, lambda: cursor.fetchmany(BATCH_ROWS)):
+            yield [dict(zip(fields, row, strict=True)) for row in rows]
 
     def _statement(self, connection: _Connection, window: DayWindow) -> DayStatement:
         """Begin the transaction, with a session that no default of a role or a database changes."""
         connection.execute(_SESSION, {"timeout": str(self._connection.statement_timeout_seconds * 1000)})
         return day_statement(self._mapping, self._columns(connection), window)
 
-    def _connect(self) -> _Connection:
+    def _connect(self, within_seconds: float) -> _Connection:
+        """Connect. PGHOSTADDR must not lead elsewhere, nor a Kerberos ticket make libpq skip TLS and its checks."""
         wanted = self._connection
         try:
             connection = psycopg.connect(
                 host=wanted.host,
+                hostaddr="",
                 port=wanted.port,
                 dbname=wanted.database,
                 user=wanted.username,
                 password=wanted.password,
-                sslmode=wanted.sslmode,
-                sslrootcert=wanted.sslrootcert,
-                connect_timeout=wanted.connect_timeout_seconds,
+                sslmode=wanted.tls_mode,
+                sslrootcert=wanted.sslrootcert or _trusted_roots(wanted.tls_mode),
+                gssencmode="disable",
+                connect_timeout=min(wanted.connect_timeout_seconds, ceil(within_seconds)),
                 application_name="salesintel",
                 client_encoding="UTF8",
                 prepare_threshold=None,
@@ -185,12 +211,9 @@ def _instant(value: datetime) -> str:
     return value.isoformat(timespec="microseconds")
 
 
-def _blocks(cursor: _Cursor, fields: tuple[str, ...], place: str) -> Iterator[list[SourceRow]]:
-    while True:
-        try:
-            rows = cursor.fetchmany(BATCH_ROWS)
-        except _UNREADABLE as error:
-            raise translated(error, place) from None
-        if not rows:
-            return
-        yield [dict(zip(fields, row, strict=True)) for row in rows]
+def _trusted_roots(mode: str) -> str | None:
+    """Return the system's certificate file where one is needed.
+
+    Not libpq's `system`: the driver's own OpenSSL looks for it under /usr/lib/psycopg-openssl, where nothing is.
+    """
+    return ssl.get_default_verify_paths().cafile if mode.startswith("verify-") else None

@@ -11,26 +11,30 @@ import psycopg
 from salesintel_dagster.domain.errors import (
     SourceError,
     SourceMappingInvalid,
+    SourceRefused,
     SourceSchemaMismatch,
     SourceUnavailable,
 )
 
-_CONNECTING = {
-    "password authentication failed": "the server refused the user or the password",
-    "no password supplied": "the server refused the user or the password",
-    "pg_hba.conf": "the server does not let this user in from this address",
-    "timeout expired": "no answer within the connect timeout",
-    "refused": "connection refused",
-    "resolve": "the host name is not known",
-    "translate host name": "the host name is not known",
-    "certificate": "the server's certificate is not trusted",
-    "ssl": "the server and we do not agree on TLS",
-    "too many clients": "the server takes no more connections",
-    "remaining connection slots": "the server takes no more connections",
-    "starting up": "the server is starting up",
-    "shutting down": "the server is shutting down",
-    "permission denied for database": "this user may not open the database",
-    "does not exist": "the server has no such database or user",
+_CONNECTING: dict[str, tuple[type[SourceUnavailable], str]] = {
+    "password authentication failed": (SourceRefused, "the server refused the user or the password"),
+    "no password supplied": (SourceRefused, "the server refused the user or the password"),
+    "pg_hba.conf": (SourceRefused, "the server does not let this user in from this address"),
+    "timeout expired": (SourceUnavailable, "no answer within the connect timeout"),
+    "refused": (SourceUnavailable, "connection refused"),
+    "resolve": (SourceUnavailable, "the host name is not known"),
+    "translate host name": (SourceUnavailable, "the host name is not known"),
+    "root certificate file": (SourceRefused, "the file of trusted certificates (sslrootcert) cannot be read"),
+    "does not match host name": (SourceRefused, "the server's certificate is for another name"),
+    "certificate": (SourceRefused, "the server's certificate is not trusted"),
+    "ssl": (SourceRefused, "the server and we do not agree on TLS"),
+    "too many clients": (SourceUnavailable, "the server takes no more connections"),
+    "remaining connection slots": (SourceUnavailable, "the server takes no more connections"),
+    "starting up": (SourceUnavailable, "the server is starting up"),
+    "shutting down": (SourceUnavailable, "the server is shutting down"),
+    "not currently accepting connections": (SourceUnavailable, "the database takes no connections now"),
+    "permission denied for database": (SourceRefused, "this user may not open the database"),
+    "does not exist": (SourceRefused, "the server has no such database or user"),
 }
 """Words in libpq's own messages, in the order in which they are looked for, and what we say instead."""
 
@@ -62,5 +66,6 @@ def translated(error: Exception, place: str) -> SourceError:
 def not_connected(error: psycopg.Error, place: str) -> SourceUnavailable:
     """Return our error for a connection to `place` that did not come about."""
     said = str(error).lower()
-    text = next((ours for theirs, ours in _CONNECTING.items() if theirs in said), "no connection")
-    return SourceUnavailable(f"{place}: {text}")
+    found = (ours for theirs, ours in _CONNECTING.items() if theirs in said)
+    kind, text = next(found, (SourceUnavailable, "no connection"))
+    return kind(f"{place}: {text}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,8 +9,8 @@ from datetime import datetime, timedelta
 from psycopg import sql
 from psycopg.postgres import types
 
+from salesintel_dagster.adapters.source_columns import kinds_of
 from salesintel_dagster.domain.calendar import DayWindow
-from salesintel_dagster.domain.errors import SourceSchemaMismatch
 from salesintel_dagster.domain.sale import SOURCE_FIELDS
 from salesintel_dagster.domain.source import RECORDED_AT, SourceMapping
 
@@ -23,7 +22,6 @@ COLUMNS_OF_TABLE = sql.SQL(
 )
 """From the catalog: a user who may read the mapped columns only may not `SELECT *`."""
 
-MAX_COLUMNS_NAMED = 100
 _LONGEST_OFFSET = timedelta(days=1)
 
 
@@ -104,26 +102,14 @@ def day_statement(mapping: SourceMapping, found: Iterable[tuple[str, int]], wind
 
 
 def _checked(wanted: Mapping[str, str], found: list[tuple[str, int]], mapping: SourceMapping) -> dict[str, int]:
-    counts = Counter(name for name, _ in found)
-    missing = [column for column in wanted.values() if not counts[column]]
-    doubled = [column for column in wanted.values() if counts[column] > 1]
-    if missing or doubled:
-        problem = f"no column {', '.join(missing)}" if missing else f"more than one column {', '.join(doubled)}"
-        raise SourceSchemaMismatch(f"the source has {problem}; {_told(wanted.values(), list(counts))}")
-    by_column = dict(found)
-    oids = {name: by_column[column] for name, column in wanted.items()}
-    judged = (_unreadable(name, column, oids[name], mapping) for name, column in wanted.items())
-    unreadable = [problem for problem in judged if problem is not None]
-    if mapping.sold_at_zone is not None and not any(oid in _LOCAL for oid in oids.values()):
-        unreadable.append("sold_at_zone is set, but the column stores its time zone itself")
-    if unreadable:
-        raise SourceSchemaMismatch(f"{'; '.join(unreadable)}; {_told(wanted.values(), list(counts))}")
-    return oids
+    def problems(oids: Mapping[str, int]) -> list[str]:
+        judged = (_unreadable(name, column, oids[name], mapping) for name, column in wanted.items())
+        unreadable = [problem for problem in judged if problem is not None]
+        if mapping.sold_at_zone is not None and not any(oid in _LOCAL for oid in oids.values()):
+            unreadable.append("sold_at_zone is set, but the column stores its time zone itself")
+        return unreadable
 
-
-def _told(wanted: Iterable[str], found: list[str]) -> str:
-    more = f" and {len(found) - MAX_COLUMNS_NAMED} more" if len(found) > MAX_COLUMNS_NAMED else ""
-    return f"wanted: {', '.join(wanted)}; found: {', '.join(found[:MAX_COLUMNS_NAMED]) or 'none'}{more}"
+    return kinds_of(wanted, found, problems)
 
 
 def _unreadable(name: str, column: str, oid: int, mapping: SourceMapping) -> str | None:

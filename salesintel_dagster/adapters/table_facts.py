@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import reduce
 
 import pyarrow as pa
 from pyiceberg.conversions import from_bytes
@@ -42,7 +43,10 @@ class LiveFiles:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._told_apart = {DAY, SOURCE} <= set(table.schema().column_names) and all(
+        names = set(table.schema().column_names)
+        # A table that knows neither days nor sources (product_enrichment) has partitions alone.
+        self._by_day = {DAY, SOURCE} <= names
+        self._told_apart = (self._by_day or not {DAY, SOURCE} & names) and all(
             isinstance(field.transform, IdentityTransform) for field in table.spec().fields
         )
         self._tasks = {task.file.file_path: task for task in table.scan().plan_files()}
@@ -53,13 +57,8 @@ class LiveFiles:
         return [self._tasks[fact.path].file for fact in facts]
 
     def rows(self, facts: Iterable[FileFact]) -> Iterator[pa.RecordBatch]:
-        """Stream all rows of these files, one file in memory at a time, columns found by field id."""
-        scan = ArrowScan(self._table.metadata, self._table.io, self._table.schema(), AlwaysTrue())
-        # A file keeps the Arrow types of its writer: string here, large_string there.
-        target = self._table.schema().as_arrow()
-        for fact in facts:
-            for batch in scan.to_record_batches([self._tasks[fact.path]]):
-                yield batch.cast(target)
+        """Stream all rows of these files, one file in memory at a time."""
+        return rows_of(self._table, (self._tasks[fact.path] for fact in facts))
 
     def _fact(self, task: FileScanTask) -> FileFact:
         file = task.file
@@ -69,6 +68,8 @@ class LiveFiles:
     def _place(self, file: DataFile) -> Place | None:
         """Return what all rows of the file share; None where a column that should be shared is not."""
         partition = tuple(file.partition[position] for position in range(len(self._table.spec().fields)))
+        if not self._by_day:
+            return Place(partition, None, None)
         shared: list[object] = []
         for name in (DAY, SOURCE):
             low, high = self._bounds(file, name)
@@ -89,6 +90,16 @@ class LiveFiles:
         return _value(field.field_type, low), _value(field.field_type, high)
 
 
+def rows_of(table: Table, tasks: Iterable[FileScanTask]) -> Iterator[pa.RecordBatch]:
+    """Stream all rows of planned files, one file in memory at a time, columns found by field id."""
+    scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
+    # A file keeps the Arrow types of its writer: string here, large_string there.
+    target = table.schema().as_arrow()
+    for task in tasks:
+        for batch in scan.to_record_batches([task]):
+            yield batch.cast(target)
+
+
 def within(table: Table, places: Sequence[Place]) -> BooleanExpression:
     """Return the rows of these places, all of one partition, as expression objects: values are never parsed."""
     equal: Callable[[str, object], BooleanExpression] = EqualTo  # type: ignore[assignment]  # pydantic's signature
@@ -97,11 +108,11 @@ def within(table: Table, places: Sequence[Place]) -> BooleanExpression:
     schema = table.schema()
     names = [schema.find_column_name(field.source_id) or "" for field in table.spec().fields]
     values = zip(names, places[0].partition, strict=True)
-    return And(
-        among(DAY, {place.day for place in places}),
-        among(SOURCE, {place.source for place in places}),
-        *(absent(name) if value is None else equal(name, value) for name, value in values),
-    )
+    meant = [absent(name) if value is None else equal(name, value) for name, value in values]
+    if places[0].day is not None:
+        meant += [among(DAY, {place.day for place in places}), among(SOURCE, {place.source for place in places})]
+    everything: BooleanExpression = AlwaysTrue()
+    return reduce(And, meant, everything)
 
 
 def manifest_facts(table: Table, manifests: Iterable[ManifestFile]) -> tuple[ManifestFact, ...]:

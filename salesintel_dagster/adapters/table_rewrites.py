@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io.pyarrow import _dataframe_to_data_files
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestEntryStatus, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Summary
-from pyiceberg.table.update.snapshot import _OverwriteFiles, _SnapshotProducer
+from pyiceberg.table.update.snapshot import _SnapshotProducer
 from pyiceberg.typedef import EMPTY_DICT
 
+from salesintel_dagster.adapters.file_exchange import FileExchange
 from salesintel_dagster.adapters.table_facts import LiveFiles, manifest_facts, within
 from salesintel_dagster.adapters.table_transaction import OneCopyTransaction
 from salesintel_dagster.domain.day_frame import chunked
@@ -41,27 +41,8 @@ Group = Callable[[Sequence[ManifestFile]], Iterable[Sequence[ManifestFile]]]
 """Choose which of a snapshot's manifests become one."""
 
 
-class FilesRewritten(_OverwriteFiles):
-    """Puts new data files in the place of old ones that hold the same rows.
-
-    Refused (ValidationException) where one of the old files is gone, or where another writer has added or deleted
-    rows of `where` since.
-    """
-
-    def __init__(
-        self,
-        transaction: OneCopyTransaction,
-        properties: dict[str, str],
-        where: BooleanExpression,
-        files: tuple[Iterable[DataFile], Iterable[DataFile]],
-    ) -> None:
-        super().__init__(Operation.OVERWRITE, transaction, transaction.io, snapshot_properties=properties)
-        self.delete_by_predicate(where)
-        old, new = files
-        for file in old:
-            self.delete_data_file(file)
-        for file in new:
-            self.append_data_file(file)
+class FilesRewritten(FileExchange):
+    """A file exchange in which the new files hold the same rows as the old ones."""
 
     def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
         return _replacing(super()._summary(snapshot_properties))

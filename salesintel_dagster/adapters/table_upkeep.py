@@ -18,8 +18,8 @@ from salesintel_dagster.adapters.commit_witness import CommitWitness
 from salesintel_dagster.adapters.table_layout import NAMESPACE
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.errors import CommitConflict, UpkeepRefused
-from salesintel_dagster.domain.ports import TableKeeper
 from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster.domain.table_keeper import TableKeeper
 from salesintel_dagster.domain.upkeep import (
     LEFT_TO_AWS,
     Step,

@@ -7,6 +7,7 @@ here, once. botocore never retries ModelTimeoutException (408) and ModelErrorExc
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from io import BytesIO
 from typing import NoReturn
 
@@ -32,6 +33,8 @@ JPEG_QUALITY = 90
 PREPROCESS_VERSION = "v1-max2048"
 """Changes whenever the same image would be sent as other bytes: vectors of two versions are never mixed."""
 
+NO_REQUEST = b"{}"
+"""Neither image nor text: a ValidationException, which is not billed, and only after access has been granted."""
 MAX_TOLD_CHARACTERS = 300
 
 MODEL_SETTING = "SALESINTEL_EMBEDDING_MODEL"
@@ -79,6 +82,11 @@ class TitanEmbedder(Embedder):
                 f"{len(fitted)} bytes at most {MAX_SIDE_PIXELS} pixels a side; the model takes {self._max_image_bytes}",
             )
         return self._vector(self._answer(b'{"inputImage":"' + base64.b64encode(fitted) + self._body_end))
+
+    def check(self) -> None:
+        """Send a request that the model refuses unread: who gets that far has region, model and permission right."""
+        with suppress(EmbeddingRefused):
+            self._answer(NO_REQUEST)
 
     def _answer(self, body: bytes) -> bytes:
         try:

@@ -12,7 +12,7 @@ import click
 from salesintel_dagster.commands.session import session
 
 if TYPE_CHECKING:
-    from salesintel_dagster.domain.ports import TableKeeper
+    from salesintel_dagster.domain.table_keeper import TableKeeper
     from salesintel_dagster.domain.upkeep import Survey
     from salesintel_dagster.flows.upkeep import Upkept
 

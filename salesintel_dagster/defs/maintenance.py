@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
-from salesintel_dagster.domain.ports import TableKeeper
+from salesintel_dagster.domain.table_keeper import TableKeeper
 from salesintel_dagster.domain.upkeep import UpkeepRules
 from salesintel_dagster.flows.upkeep import Upkept, look_after
 from salesintel_dagster.settings import Settings

@@ -110,3 +110,16 @@ SALES_SCHEMA = pa.schema(
         _required("run_id", pa.string()),
     ]
 )
+
+HISTORY_SCHEMA = pa.schema(
+    [
+        *SALES_SCHEMA,
+        pa.field("listed_price", PRICE),
+        pa.field("days_to_sell", pa.int32()),
+        pa.field("vendor_id", pa.string()),
+        pa.field("description", pa.string()),
+        _required("payload_hash", pa.string()),
+        _required("event_version", pa.int32()),
+    ]
+)
+"""`sales_history`: the same core as `smartgo_sales`, then what only an event tells."""

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from salesintel_dagster.domain.alerts import Alert
 from salesintel_dagster.domain.calendar import DayWindow
 from salesintel_dagster.domain.embedding import EmbeddingSpec, VectorBytes
 from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.progress import Progress
+from salesintel_dagster.domain.retry import SOURCE_RETRY
 from salesintel_dagster.domain.sale import RowRules, SourceRow
-from salesintel_dagster.domain.upkeep import StepDone, Survey, UpkeepRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class SourceDay:
 
 
 class SaleSource(ABC):
-    """Where sold products come from."""
+    """Where sold products come from. One try a call, ended within its deadline; trying again is the flow's."""
 
     @property
     @abstractmethod
@@ -47,15 +46,20 @@ class SaleSource(ABC):
         """What this source may send: its tenants and its default currency."""
 
     @abstractmethod
-    def read(self, window: DayWindow) -> AbstractContextManager[SourceDay]:
+    def read(
+        self, window: DayWindow, deadline_seconds: float = SOURCE_RETRY.deadline_seconds
+    ) -> AbstractContextManager[SourceDay]:
         """Open one read-only snapshot of the window's rows, in the stable order (sold_at, sale_id, ...).
 
-        Rows without a sold_at come last, so that they are quarantined and not lost. Raises SourceUnavailable,
-        SourceSchemaMismatch, SourceMappingInvalid (a query that the source does not accept).
+        Rows without a sold_at come last, so that they are quarantined and not lost. The deadline holds for the last
+        row, too. Raises SourceUnavailable, SourceSchemaMismatch, SourceMappingInvalid (a query that the source does
+        not accept).
         """
 
     @abstractmethod
-    def fingerprint(self, window: DayWindow) -> SourceFingerprint:
+    def fingerprint(
+        self, window: DayWindow, deadline_seconds: float = SOURCE_RETRY.deadline_seconds
+    ) -> SourceFingerprint:
         """Return the fingerprint of what `read` would give of the window now, without reading the rows.
 
         Raises what `read` raises.
@@ -110,10 +114,11 @@ class Embedder(ABC):
 
     @abstractmethod
     def embed(self, image: bytes) -> VectorBytes:
-        """Return the checked vector of a JPEG or PNG.
+        """Return a JPEG's or PNG's vector. Raises EmbeddingTransient, EmbeddingRefused (it), EmbedderUnusable (all)."""
 
-        Raises EmbeddingTransient, EmbeddingRefused (this image), EmbedderUnusable (every image).
-        """
+    @abstractmethod
+    def check(self) -> None:
+        """Ask, at no cost, whether the model may be called. Raises EmbedderUnusable, EmbeddingTransient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,35 +194,6 @@ class SalesTable(ABC):
         """
 
 
-class TableKeeper(ABC):
-    """Upkeep of one Iceberg table beside its writers. Nothing here changes a row; only `remove` deletes files.
-
-    Each method reads the table's present state, so that it can be called again after any failure or kill. All raise
-    TableUnavailable; those that commit raise CommitConflict, the table being as it was.
-    """
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The table's name, without its namespace; also the key of the asset that stands for it."""
-
-    @abstractmethod
-    def survey(self, rules: UpkeepRules, now: datetime) -> Survey | None:
-        """Tell how the table stands and what the three steps would do; None where it was never made."""
-
-    @abstractmethod
-    def compact(self, rules: UpkeepRules, now: datetime) -> StepDone:
-        """Write many small files of one place as few, then many manifests of one month as one."""
-
-    @abstractmethod
-    def expire(self, rules: UpkeepRules, now: datetime) -> StepDone:
-        """Forget old snapshots and note the time of this upkeep in the table. Their files stay for `remove`."""
-
-    @abstractmethod
-    def remove(self, rules: UpkeepRules, now: datetime) -> StepDone:
-        """Delete old files that no retained metadata refers to. Raises UpkeepRefused, having deleted nothing."""
-
-
 class ProgressLedger(ABC):
     """Progress per day and run. Losing it never fails an export."""
 
@@ -240,11 +216,3 @@ class ProgressLedger(ABC):
         Also the day's newest record, where it is this run's. A newer run's is never touched, nor one that its run has
         written to since. Raises ProgressUnavailable.
         """
-
-
-class AlertSink(ABC):
-    """Where alerts go. Losing it delays an alert and never fails a run."""
-
-    @abstractmethod
-    def send(self, alert: Alert) -> None:
-        """Hand over one alert within seconds; no second try. Raises AlertNotSent."""

@@ -33,3 +33,7 @@ class RetryPolicy:
         wait = self.base_seconds * 2 ** (tries_made - 1)
         wait = max(wait, retry_after_seconds or 0.0) * (1 + JITTER_SHARE * jitter)
         return wait if elapsed_seconds + wait < self.deadline_seconds else None
+
+
+SOURCE_RETRY = RetryPolicy(retries=2, base_seconds=1.0, deadline_seconds=900.0)
+"""One day's reading from the sales source, all tries together."""

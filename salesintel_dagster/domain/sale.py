@@ -21,17 +21,8 @@ if TYPE_CHECKING:
 SourceRow = Mapping[str, object]
 """One row as a source gives it, keyed by our field names (`SOURCE_FIELDS`)."""
 
-SOURCE_FIELDS = (
-    "sale_id",
-    "product_id",
-    "tenant_id",
-    "category",
-    "brand",
-    "condition",
-    "sold_price",
-    "currency",
-    "sold_at",
-    "image_url",
+SOURCE_FIELDS = tuple(
+    "sale_id product_id tenant_id category brand condition sold_price currency sold_at image_url".split()
 )
 
 CONDITIONS = frozenset({"new", "like_new", "very_good", "good", "fair", "poor", "unknown"})
@@ -92,10 +83,12 @@ class RowRules:
     tenant: str | None = None
 
 
-class _Rejected(Exception):
-    def __init__(self, code: str, field: str, value: object, rule: str) -> None:
+class RowRejected(Exception):
+    """A row breaks a rule: the reason, on its way to whoever reads the row."""
+
+    def __init__(self, code: str | Rejection, field: str = "", value: object = None, rule: str = "") -> None:
         super().__init__(code)
-        self.rejection = Rejection(code, field, shown(value), rule)
+        self.rejection = code if isinstance(code, Rejection) else Rejection(code, field, shown(value), rule)
 
 
 def shown(value: object) -> str:
@@ -114,7 +107,7 @@ def parse_sale(row: SourceRow, rules: RowRules, window: DayWindow) -> Sale | Rej
     """Return the sale in `row`, or the first rule that it breaks. Never raises for what a row holds."""
     try:
         return _parse(row, rules, window)
-    except _Rejected as rejected:
+    except RowRejected as rejected:
         return rejected.rejection
 
 
@@ -123,21 +116,21 @@ def _parse(row: SourceRow, rules: RowRules, window: DayWindow) -> Sale:
     product = _required_text(row, "product_id")
     sold_at = _instant(row, window)
     currency, defaulted = _currency(row, rules.default_currency)
-    condition_raw = _optional_text(row, "condition")
+    condition_raw = optional_text(row, "condition")
     return Sale(
-        sale_id=_optional_text(row, "sale_id", MAX_SALE_ID_BYTES) or generated_sale_id(tenant, product, sold_at),
+        sale_id=optional_text(row, "sale_id", MAX_SALE_ID_BYTES) or generated_sale_id(tenant, product, sold_at),
         product_id=product,
         tenant_id=tenant,
         category=_required_text(row, "category"),
-        brand=_optional_text(row, "brand"),
+        brand=optional_text(row, "brand"),
         condition=normalised_condition(condition_raw),
         condition_raw=condition_raw,
-        sold_price=_price(row),
+        sold_price=required_price(row, "sold_price"),
         currency=currency,
         currency_defaulted=defaulted,
         sold_at=sold_at,
         sold_date=window.day,
-        image_url=_optional_text(row, "image_url", MAX_URL_BYTES),
+        image_url=optional_text(row, "image_url", MAX_URL_BYTES),
     )
 
 
@@ -157,15 +150,16 @@ def normalised_condition(raw: str | None) -> str:
 def _tenant(row: SourceRow, rules: RowRules) -> str:
     value = rules.tenant if rules.tenant is not None else row.get("tenant_id")
     if value is None or value == "":
-        raise _Rejected("TENANT_MISSING", "tenant_id", value, "a sale names its tenant")
+        raise RowRejected("TENANT_MISSING", "tenant_id", value, "a sale names its tenant")
     if not isinstance(value, str) or not TENANT_PATTERN.fullmatch(value):
-        raise _Rejected("TENANT_INVALID", "tenant_id", value, f"a tenant matches {TENANT_PATTERN.pattern}")
+        raise RowRejected("TENANT_INVALID", "tenant_id", value, f"a tenant matches {TENANT_PATTERN.pattern}")
     if value not in rules.tenants:
-        raise _Rejected("TENANT_UNKNOWN", "tenant_id", value, "the tenant is one of those configured for the source")
+        raise RowRejected("TENANT_UNKNOWN", "tenant_id", value, "the tenant is one of those configured for the source")
     return value
 
 
-def _optional_text(row: SourceRow, field: str, max_bytes: int = MAX_TEXT_BYTES) -> str | None:
+def optional_text(row: SourceRow, field: str, max_bytes: int = MAX_TEXT_BYTES) -> str | None:
+    """Return the field as stripped text, None where it is absent or empty. Raises RowRejected."""
     value = row.get(field)
     if value is None:
         return None
@@ -174,9 +168,9 @@ def _optional_text(row: SourceRow, field: str, max_bytes: int = MAX_TEXT_BYTES) 
     elif isinstance(value, int | Decimal | UUID) and not isinstance(value, bool) and not _is_long(value):
         text = str(value)
     else:
-        raise _Rejected("TEXT_INVALID", field, value, "text is a string, an integer, a decimal or a UUID")
+        raise RowRejected("TEXT_INVALID", field, value, "text is a string, an integer, a decimal or a UUID")
     if not (text.isascii() and len(text) <= max_bytes) and _utf8_bytes(text, field) > max_bytes:
-        raise _Rejected("TEXT_TOO_LONG", field, value, f"at most {max_bytes} bytes of UTF-8")
+        raise RowRejected("TEXT_TOO_LONG", field, value, f"at most {max_bytes} bytes of UTF-8")
     return text or None
 
 
@@ -188,41 +182,42 @@ def _utf8_bytes(text: str, field: str) -> int:
     try:
         return len(text.encode())
     except UnicodeEncodeError:
-        raise _Rejected("TEXT_INVALID", field, text, "text is valid Unicode") from None
+        raise RowRejected("TEXT_INVALID", field, text, "text is valid Unicode") from None
 
 
 def _required_text(row: SourceRow, field: str) -> str:
-    text = _optional_text(row, field)
+    text = optional_text(row, field)
     if text is None:
-        raise _Rejected("FIELD_MISSING", field, row.get(field), "the field is required and not empty")
+        raise RowRejected("FIELD_MISSING", field, row.get(field), "the field is required and not empty")
     return text
 
 
-def _price(row: SourceRow) -> Decimal:
-    value = row.get("sold_price")
+def required_price(row: SourceRow, field: str) -> Decimal:
+    """Return the field as a price with two decimals. Raises RowRejected."""
+    value = row.get(field)
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise _Rejected("PRICE_MISSING", "sold_price", value, "a sale has a price")
-    price = value if isinstance(value, Decimal) else _decimal(value)
+        raise RowRejected("PRICE_MISSING", field, value, "a sale has a price")
+    price = value if isinstance(value, Decimal) else _decimal(value, field)
     if not price.is_finite():
-        raise _Rejected("PRICE_INVALID", "sold_price", value, "a price is a finite number")
+        raise RowRejected("PRICE_INVALID", field, value, "a price is a finite number")
     if price <= 0:
-        raise _Rejected("PRICE_NOT_POSITIVE", "sold_price", value, "a sale's price is above zero")
+        raise RowRejected("PRICE_NOT_POSITIVE", field, value, "a sale's price is above zero")
     if price.adjusted() >= PRICE_DIGITS - PRICE_SCALE:
-        raise _Rejected("PRICE_TOO_LARGE", "sold_price", value, "a price fits decimal(18,2)")
+        raise RowRejected("PRICE_TOO_LARGE", field, value, "a price fits decimal(18,2)")
     cents = price.quantize(_CENT)
     if cents != price:
-        raise _Rejected("PRICE_TOO_FINE", "sold_price", value, "a price has at most two decimals")
+        raise RowRejected("PRICE_TOO_FINE", field, value, "a price has at most two decimals")
     return cents
 
 
-def _decimal(value: object) -> Decimal:
+def _decimal(value: object, field: str) -> Decimal:
     if isinstance(value, str) and PRICE_TEXT.fullmatch(value.strip()):
         return Decimal(value.strip())
     if isinstance(value, float):
         return Decimal(repr(value))
     if isinstance(value, int) and not isinstance(value, bool):
         return Decimal(value)
-    raise _Rejected("PRICE_INVALID", "sold_price", value, "a price is a decimal number")
+    raise RowRejected("PRICE_INVALID", field, value, "a price is a decimal number")
 
 
 def _currency(row: SourceRow, default: str) -> tuple[str, bool]:
@@ -231,20 +226,20 @@ def _currency(row: SourceRow, default: str) -> tuple[str, bool]:
         return default, True
     code = value.strip().upper() if isinstance(value, str) else ""
     if code not in ISO_4217:
-        raise _Rejected("CURRENCY_UNKNOWN", "currency", value, "a currency is an ISO 4217 code")
+        raise RowRejected("CURRENCY_UNKNOWN", "currency", value, "a currency is an ISO 4217 code")
     return code, False
 
 
 def _instant(row: SourceRow, window: DayWindow) -> datetime:
     value = row.get("sold_at")
     if value is None:
-        raise _Rejected("SOLD_AT_MISSING", "sold_at", value, "a sale has the instant at which it was sold")
+        raise RowRejected("SOLD_AT_MISSING", "sold_at", value, "a sale has the instant at which it was sold")
     if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise _Rejected("SOLD_AT_INVALID", "sold_at", value, "an instant is a timestamp with a time zone")
+        raise RowRejected("SOLD_AT_INVALID", "sold_at", value, "an instant is a timestamp with a time zone")
     try:
         instant = value.astimezone(UTC)
     except OverflowError:
-        raise _Rejected("OUTSIDE_PARTITION", "sold_at", value, "an instant lies within the years 1 to 9999") from None
+        raise RowRejected("OUTSIDE_PARTITION", "sold_at", value, "an instant lies within the years 1 to 9999") from None
     if not window.start <= instant < window.end:
-        raise _Rejected("OUTSIDE_PARTITION", "sold_at", value, "a partition takes the sales of its own day only")
+        raise RowRejected("OUTSIDE_PARTITION", "sold_at", value, "a partition takes the sales of its own day only")
     return instant

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from salesintel_dagster.domain.errors import SettingInvalid, SourceMappingInvalid
 from salesintel_dagster.domain.sale import SOURCE_FIELDS, TENANT_PATTERN, RowRules
+from salesintel_dagster.domain.tls import TLS_MODES, UNVERIFIED_TLS, default_mode, is_proof
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 OPTIONAL_FIELDS = frozenset({"sale_id", "tenant_id", "brand", "condition", "currency", "image_url"})
@@ -21,23 +23,26 @@ RECORDED_AT = "recorded_at"
 
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}|/[A-Za-z0-9._/-]{1,107}")
 _DATABASE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
-_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionParameters:
-    """How to reach the source database. `host` is a name, an address or a socket folder."""
+    """How to reach the source database. `host` is a name, an address or a socket folder (for MySQL: the socket).
+
+    A host that is not this machine is reached by `verify-full` or not at all, unless `allow_unverified_tls` is set.
+    """
 
     host: str
     database: str
     username: str
     password: str = field(repr=False)
     port: int = 5432
-    sslmode: str = "prefer"
+    sslmode: str | None = None
     sslrootcert: str | None = None
     connect_timeout_seconds: int = 10
     statement_timeout_seconds: int = 300
+    allow_unverified_tls: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a server's name; the message names the field and the rule, never the value."""
@@ -47,17 +52,25 @@ class ConnectionParameters:
             "username": (_is_text(self.username), "text that is not empty"),
             "password": (_is_text(self.password), "text that is not empty"),
             "port": (_is_number(self.port, _MAX_PORT), f"an integer from 1 to {_MAX_PORT}"),
-            "sslmode": (self.sslmode in _SSL_MODES, f"one of {', '.join(_SSL_MODES)}"),
+            "sslmode": (self.sslmode is None or self.sslmode in TLS_MODES, f"one of {', '.join(TLS_MODES)}"),
             "sslrootcert": (self.sslrootcert is None or _is_text(self.sslrootcert), "a path or nothing"),
             "connect_timeout_seconds": (_is_number(self.connect_timeout_seconds, 3600), "an integer from 1 to 3600"),
             "statement_timeout_seconds": (
                 _is_number(self.statement_timeout_seconds, 86_400),
                 "an integer from 1 to 86400",
             ),
+            UNVERIFIED_TLS: (isinstance(self.allow_unverified_tls, bool), "true or false"),
         }
         wrong = [f"{name}: expected {rule}" for name, (kept, rule) in rules.items() if not kept]
+        if not wrong and not is_proof(self.tls_mode, self.host, unverified_allowed=self.allow_unverified_tls):
+            wrong = [f"sslmode: expected verify-full for a host that is not local; {UNVERIFIED_TLS} lets it be less"]
         if wrong:
             raise SettingInvalid(f"source database: {'; '.join(wrong)}")
+
+    @property
+    def tls_mode(self) -> str:
+        """The mode that is used: `sslmode`, or the one that the host calls for."""
+        return self.sslmode or default_mode(self.host)
 
     @property
     def place(self) -> str:
@@ -78,8 +91,8 @@ def _is_number(value: object, largest: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceMapping:
-    """A table (`schema.table` or `table`) or one SELECT, and the column of each field.
+class FieldMapping:
+    """Which of a source's columns is which of our fields, and whose rows they are.
 
     `columns` maps our field to their column, letter by letter (no case folding); a field that is not named maps to
     the column of its own name, and an optional field mapped to None has no column. `tenant` names the tenant of a
@@ -88,21 +101,15 @@ class SourceMapping:
     time.
     """
 
-    table: str | None = "sales"
-    query: str | None = None
+    column_pattern: ClassVar[re.Pattern[str]] = IDENTIFIER
+
     columns: Mapping[str, str | None] = field(default_factory=dict)
     tenant: str | None = None
     tenants: frozenset[str] = frozenset()
     sold_at_zone: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse names that are not plain identifiers, and a query that is not one SELECT."""
-        if (self.table is None) == (self.query is None):
-            raise SourceMappingInvalid("a source names either a table or a query")
-        if self.table is not None:
-            self._check_table(self.table)
-        if self.query is not None:
-            check_query(self.query)
+        """Refuse names that are not plain."""
         for name, column in self.columns.items():
             self._check_column(name, column)
         for tenant in ({self.tenant} if self.tenant is not None else set()) | self.tenants:
@@ -111,20 +118,13 @@ class SourceMapping:
         if self.sold_at_zone is not None:
             _check_zone(self.sold_at_zone)
 
-    @staticmethod
-    def _check_table(table: str) -> None:
-        parts = table.split(".")
-        if len(parts) > 2 or not all(IDENTIFIER.fullmatch(part) for part in parts):  # noqa: PLR2004 - schema.table
-            raise SourceMappingInvalid(f"table {table!r}: expected name or schema.name of letters, digits and _")
-
-    @staticmethod
-    def _check_column(name: str, column: str | None) -> None:
+    def _check_column(self, name: str, column: str | None) -> None:
         if name not in SOURCE_FIELDS and name != RECORDED_AT:
             raise SourceMappingInvalid(f"columns: {name!r} is not a field; fields are {', '.join(SOURCE_FIELDS)}")
         if column is None:
             if name not in OPTIONAL_FIELDS and name != RECORDED_AT:
                 raise SourceMappingInvalid(f"columns: {name} is required and needs a column")
-        elif not IDENTIFIER.fullmatch(column):
+        elif not self.column_pattern.fullmatch(column):
             raise SourceMappingInvalid(f"columns: {name}: {column!r} is not a plain column name")
 
     def column_of(self, name: str) -> str | None:
@@ -141,6 +141,30 @@ class SourceMapping:
         if not tenants:
             raise SourceMappingInvalid("a source names its tenant, or the tenants whose rows it may send")
         return RowRules(tenants, default_currency, self.tenant)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMapping(FieldMapping):
+    """A table (`schema.table` or `table`) or one SELECT, and the column of each field."""
+
+    table: str | None = "sales"
+    query: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse names that are not plain identifiers, and a query that is not one SELECT."""
+        if (self.table is None) == (self.query is None):
+            raise SourceMappingInvalid("a source names either a table or a query")
+        if self.table is not None:
+            self._check_table(self.table)
+        if self.query is not None:
+            check_query(self.query)
+        FieldMapping.__post_init__(self)  # slots make a new class, which super() does not find
+
+    @staticmethod
+    def _check_table(table: str) -> None:
+        parts = table.split(".")
+        if len(parts) > 2 or not all(IDENTIFIER.fullmatch(part) for part in parts):  # noqa: PLR2004 - schema.table
+            raise SourceMappingInvalid(f"table {table!r}: expected name or schema.name of letters, digits and _")
 
 
 def _check_zone(name: str) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.errors import TableError
-from salesintel_dagster.domain.ports import TableKeeper
+from salesintel_dagster.domain.table_keeper import TableKeeper
 from salesintel_dagster.domain.upkeep import Step, StepDone, Survey, UpkeepRules
 
 DONE = {

@@ -25,12 +25,13 @@ SOURCES = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Emulator:
-    """One emulator: port, state folder, and whether state outlives the process."""
+    """One emulator: port, state folder, whether state outlives the process, and whether it enforces IAM policies."""
 
     state: Path
     port: int
     region: str
     persistent: bool = True
+    enforces: bool = False
 
     @property
     def endpoint_url(self) -> str:
@@ -76,6 +77,7 @@ class Emulator:
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             "DOCKER_HOST": f"unix://{self.state}/no-docker-here.sock",
+            "AUTH": "true" if self.enforces else "false",
             "PERSIST_STATE": keep,
             "S3_PERSIST": keep,
             "STATE_DIR": str(self.state / "services"),

@@ -1,4 +1,4 @@
-"""The embedded world: Postgres, AWS emulator, Titan stand-in and image host as one thing that is opened and closed.
+"""The embedded world: Postgres, AWS emulator, stand-ins of Titan and Keepa, image host; one thing to open and close.
 
 The first process that opens a home runs its servers; others join them. State stays in the home and comes back at
 the next opening, also after a SIGKILL of the process, of a server or of all of them. What a SIGKILL of the emulator
@@ -31,7 +31,7 @@ from salesintel_dagster.local.world_files import JOINERS, POLL_SECONDS, Memory, 
 from salesintel_dagster.settings import Settings
 
 START_SECONDS = 60.0
-SERVERS = ("postgres", "emulator", "titan", "images")
+SERVERS = ("postgres", "emulator", "titan", "images", "provider")
 Tell = Callable[[str], None]
 
 
@@ -179,6 +179,7 @@ def _stand_ins(files: WorldFiles, memory: Memory) -> list[Child]:
     words = {
         "titan": ("titan_server", "/stats"),
         "images": ("image_server", "/", "--folder", str(files.home / "images")),
+        "provider": ("keepa_server", "/stats"),
     }
     children = []
     for name, (module, path, *options) in words.items():

@@ -96,6 +96,8 @@ def _ours(memory: Memory, home: Path) -> dict[str, str]:
         "SALESINTEL_CATALOG_URI": f"postgresql+psycopg://{catalog}",
         "SALESINTEL_EMBEDDING_MODEL": DEFAULT_MODEL_ID,
         "SALESINTEL_IMAGE_HOSTS_ALLOWED": f"{LOOPBACK}:{memory.ports['images']}",
+        "SALESINTEL_KEEPA_URL": f"http://{LOOPBACK}:{memory.ports.get('provider', 0)}",
+        "SALESINTEL_KEEPA_KEY": "embedded-world",
         "DAGSTER_HOME": str(home / "dagster"),
     }
 

@@ -41,7 +41,6 @@ class ExportSettings(BaseModel):
         1024, description="Length of a vector, in float32 values"
     )
     embedding_concurrency: int = Field(5, ge=1, le=256, description="Embedding calls at once")
-    embedding_budget_calls: int = Field(20_000, ge=0, le=10_000_000, description="Paid calls a run may make")
     max_model_image_bytes: int = Field(5 * 1024 * 1024, ge=1024, description="Largest image the model takes")
     null_vector_warn_share: float = Field(0.05, ge=0, le=1, description="Share of sales without a vector that warns")
     null_vector_error_share: float = Field(0.5, ge=0, le=1, description="Share of sales without a vector that fails")

@@ -1,7 +1,7 @@
 """How adapters and rules are put together. The one place for the assets and for the command line.
 
 Nothing here reads the environment, and nothing touches the network before a port's method is called, except
-`sale_source`, which asks SSM where the database is.
+`sources.sale_source`, which asks SSM where the sales are.
 """
 
 from __future__ import annotations
@@ -17,41 +17,38 @@ from salesintel_dagster.adapters.http_images import HttpImageFetcher
 from salesintel_dagster.adapters.lakehouse import COMMIT_RETRY, IcebergSalesTable
 from salesintel_dagster.adapters.notify import LoggedAlerts, SnsAlerts, WebhookAlerts
 from salesintel_dagster.adapters.object_store import FolderObjectStore, S3ObjectStore
-from salesintel_dagster.adapters.parameters import read_database_config
 from salesintel_dagster.adapters.progress import DynamoProgressLedger
-from salesintel_dagster.adapters.smartgo import SmartGoSource
 from salesintel_dagster.adapters.sql_reader import query
 from salesintel_dagster.adapters.table_layout import TABLES
 from salesintel_dagster.adapters.table_upkeep import IcebergTableKeeper
 from salesintel_dagster.adapters.titan import TitanEmbedder
+from salesintel_dagster.domain.alerts import AlertSink
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import SettingInvalid
 from salesintel_dagster.domain.ports import (
-    AlertSink,
     Embedder,
     ImageFetcher,
     ObjectStore,
     ProgressLedger,
-    SaleSource,
     SalesTable,
-    TableKeeper,
 )
 from salesintel_dagster.domain.redaction import Redaction
 from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster.domain.spend import SpendLedger
+from salesintel_dagster.domain.table_keeper import TableKeeper
 from salesintel_dagster.flows.export.backfill import SOURCE_SYSTEM
 from salesintel_dagster.flows.export.day import ExportRules
-from salesintel_dagster.flows.export.embeddings import CallBudget, EmbeddingLimits
 from salesintel_dagster.flows.export.images import ImageLimits
 from salesintel_dagster.flows.export.quarantine import Quarantine
 from salesintel_dagster.settings import Catalog as CatalogKind
 from salesintel_dagster.settings import Settings, variable_of
+from salesintel_dagster.wiring.embedding_cost import embedding_limits
+from salesintel_dagster.wiring.sources import source_retry
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.catalog import Catalog
 
-EMBEDDING_DEADLINE_SECONDS = 120.0
-"""All tries at one vector together; botocore's own throttling waits lie inside."""
 S3_TABLES_SIGNING = "s3tables"
 
 
@@ -68,13 +65,7 @@ def object_store(settings: Settings, clients: AwsClients) -> ObjectStore:
     """Return the analytics bucket, or the folder that stands for it."""
     if settings.object_folder is not None:
         return FolderObjectStore(Path(settings.object_folder))
-    return S3ObjectStore(clients.client("s3"), settings.bucket_name)
-
-
-def sale_source(settings: Settings, clients: AwsClients) -> SaleSource:
-    """Return the SmartGo database that the SSM parameter names. Raises SettingInvalid where it names none."""
-    config = read_database_config(clients.client("ssm"), settings.smartgo_parameter)
-    return SmartGoSource(config.connection, config.mapping, settings.default_currency)
+    return S3ObjectStore(clients.client("s3"), settings.bucket_name, settings.object_encryption)
 
 
 def image_fetcher(settings: Settings) -> ImageFetcher:
@@ -166,17 +157,14 @@ def quarantine(store: ObjectStore) -> Quarantine:
     return Quarantine(store, SOURCE_SYSTEM)
 
 
-def export_rules(settings: Settings) -> ExportRules:
+def export_rules(settings: Settings, spend: SpendLedger) -> ExportRules:
     """Return the limits and thresholds of one run; its embedding budget is shared by all its days."""
     images = RetryPolicy(settings.image_retries, settings.image_retry_base_seconds, settings.image_deadline_seconds)
     return ExportRules(
         ImageLimits(settings.image_concurrency, settings.image_concurrency_per_host, images),
-        EmbeddingLimits(
-            settings.embedding_concurrency,
-            CallBudget(settings.embedding_budget_calls),
-            RetryPolicy(deadline_seconds=EMBEDDING_DEADLINE_SECONDS),
-        ),
+        embedding_limits(settings, spend),
         settings.hemisphere,
         settings.null_vector_warn_share,
         settings.null_vector_error_share,
+        source=source_retry(settings),
     )

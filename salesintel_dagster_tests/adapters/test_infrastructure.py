@@ -14,8 +14,8 @@ from salesintel_dagster.adapters.infrastructure import (
     EXPIRING_TABLES,
     DeployOutcome,
     deploy,
-    enable_ttl,
 )
+from salesintel_dagster.adapters.table_expiry import enable_ttl
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.errors import DeployFailed
 from salesintel_dagster_tests.fakes.cloudformation import ScriptedAws

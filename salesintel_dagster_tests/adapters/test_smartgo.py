@@ -4,7 +4,7 @@ import random
 import socket
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -26,6 +26,7 @@ from salesintel_dagster.domain.errors import (
     SourceSchemaMismatch,
     SourceUnavailable,
 )
+from salesintel_dagster.domain.local_time import instant_of
 from salesintel_dagster.domain.ports import SaleSource
 from salesintel_dagster.domain.sale import SOURCE_FIELDS, SourceRow
 from salesintel_dagster.domain.source import ConnectionParameters, SourceMapping
@@ -35,7 +36,7 @@ from salesintel_dagster.flows.export.staging import StagedDays
 from salesintel_dagster_tests.fakes.export_run import export_run
 from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
 from salesintel_dagster_tests.fakes.sales_table import InMemorySalesTable
-from salesintel_dagster_tests.fakes.source import TENANT, InMemorySaleSource, sale_row
+from salesintel_dagster_tests.fakes.source import TENANT, sale_row
 from salesintel_dagster_tests.services import PostgresService
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -91,80 +92,6 @@ def _rows(source: SaleSource, day: date = DAY, zone: str = "UTC") -> list[Source
 
 def _ids(source: SaleSource, day: date = DAY, zone: str = "UTC") -> list[object]:
     return [row["sale_id"] for row in _rows(source, day, zone)]
-
-
-SourceOf = Callable[[Sequence[SourceRow]], SaleSource]
-
-
-class TestEverySaleSource:
-    """The contract of the port, on the fake and on Postgres."""
-
-    @pytest.fixture(params=["memory", "postgres"])
-    def source_of(self, request: pytest.FixtureRequest) -> SourceOf:
-        if request.param == "memory":
-            return InMemorySaleSource
-        shop: Shop = request.getfixturevalue("shop")
-
-        def filled(rows: Sequence[SourceRow]) -> SaleSource:
-            shop.insert(*rows)
-            return shop.source(columns={"recorded_at": "recorded_at"})
-
-        return filled
-
-    def test_rows_come_keyed_by_our_fields_with_their_values(self, source_of: SourceOf):
-        row = sale_row(NOON, brand=None, sold_price=Decimal("19.90"))
-        [found] = _rows(source_of([row]))
-        assert found == row
-        assert set(found) == set(SOURCE_FIELDS)
-
-    def test_the_window_is_half_open(self, source_of: SourceOf):
-        """A2."""
-        instants = [WINDOW.start, WINDOW.end - timedelta(microseconds=1), WINDOW.end]
-        source = source_of([sale_row(instant, number) for number, instant in enumerate(instants)])
-        assert _ids(source) == ["S-000000", "S-000001"]
-        assert _ids(source, DAY + timedelta(days=1)) == ["S-000002"]
-
-    def test_the_order_is_that_of_time_then_of_the_rows_own_values(self, source_of: SourceOf):
-        rows = [
-            sale_row(NOON, 2),
-            sale_row(NOON, 1, sold_price=Decimal(2)),
-            sale_row(NOON, 1, sold_price=Decimal(1)),
-            sale_row(NOON, 1, sale_id="S-Ž"),
-            sale_row(NOON, 1, sale_id="S-a"),
-            sale_row(NOON, 1, sale_id="S-B"),
-            sale_row(NOON, 1, sale_id=None),
-            sale_row(NOON - timedelta(hours=1), 3),
-        ]
-        expected = ["S-000003", "S-000001", "S-000001", "S-000002", "S-B", "S-a", "S-Ž", None]
-        random.Random(7).shuffle(rows)
-        found = _rows(source_of(rows))
-        assert [row["sale_id"] for row in found] == expected
-        assert [row["sold_price"] for row in found[1:3]] == [Decimal(1), Decimal(2)]
-
-    def test_rows_without_an_instant_come_last_on_the_day_they_were_recorded_or_on_every_day(self, source_of: SourceOf):
-        source = source_of(
-            [
-                sale_row(None, 1, recorded_at=NOON),
-                sale_row(None, 2, recorded_at=NOON + timedelta(days=1)),
-                sale_row(None, 3, recorded_at=None),
-                sale_row(NOON, 4, recorded_at=NOON + timedelta(days=1)),
-            ]
-        )
-        assert _ids(source)[0] == "S-000004"
-        assert sorted(map(str, _ids(source))) == ["S-000001", "S-000003", "S-000004"]
-        assert sorted(map(str, _ids(source, DAY + timedelta(days=1)))) == ["S-000002", "S-000003"]
-
-    def test_blocks_are_bounded(self, source_of: SourceOf):
-        rows = [sale_row(WINDOW.start + timedelta(seconds=n), n) for n in range(BATCH_ROWS + 5)]
-        with source_of(rows).read(WINDOW) as found:
-            assert [len(block) for block in found.rows] == [BATCH_ROWS, 5]
-
-    def test_an_empty_day_has_no_block_and_still_its_evidence(self, source_of: SourceOf):
-        """A12."""
-        with source_of([]).read(WINDOW) as found:
-            assert list(found.rows) == []
-            assert found.evidence
-            assert all(isinstance(value, str) for value in found.evidence.values())
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Vilnius", "Pacific/Auckland"])
@@ -543,6 +470,14 @@ def test_a_server_that_lets_nobody_in_is_unavailable_in_our_own_words(
     assert not [piece for piece in (*PIECES, shop.connection.password) if piece in told]
 
 
+def test_a_database_that_is_closed_for_maintenance_is_told(shop: Shop):
+    closed = f"{shop.connection.database}_closed"
+    shop.run(f"CREATE DATABASE {closed} ALLOW_CONNECTIONS false")
+    source = SmartGoSource(replace(shop.connection, database=closed), SourceMapping(tenants=TENANTS), "EUR")
+    with pytest.raises(SourceUnavailable, match="the database takes no connections now"), source.read(WINDOW):
+        pytest.fail("the reading began")
+
+
 def test_a_server_that_does_not_answer_is_given_up_within_the_connect_timeout():
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         connection = ConnectionParameters(
@@ -598,3 +533,16 @@ def test_bad_rows_of_a_real_table_are_quarantined_and_the_counts_add_up(shop: Sh
 
 def test_every_error_of_the_source_is_of_our_tree():
     assert issubclass(SourceError, SalesIntelError)
+
+
+def test_postgres_reads_local_time_as_the_other_sources_do(shop: Shop):
+    """A3: MySQL and APIs are read by `domain.local_time`; every half hour around six changes of the clocks."""
+    turns = {"Europe/Vilnius": ("2026-03-28", "2026-10-24"), "Pacific/Auckland": ("2026-04-04", "2026-09-26")}
+    turns["Australia/Lord_Howe"] = ("2026-04-04", "2026-10-03")
+    with psycopg.connect(shop.dsn) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for zone, days in turns.items():
+            locals_ = [datetime.fromisoformat(day) + timedelta(minutes=30 * n) for day in days for n in range(96)]
+            query = "SELECT at, at AT TIME ZONE %s::text FROM unnest(%s::timestamp[]) AS at"
+            found = connection.execute(query, [zone, locals_]).fetchall()
+            assert [instant for _, instant in found] == [instant_of(local, ZoneInfo(zone)) for local, _ in found]

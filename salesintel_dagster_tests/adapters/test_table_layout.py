@@ -156,7 +156,7 @@ def test_upsert_and_partition_overwrite_are_never_called() -> None:
     assert found == []
 
 
-def test_rows_are_written_in_one_module_and_rewritten_in_one() -> None:
+def test_each_tables_rows_are_written_in_one_module_and_rewritten_in_one() -> None:
     """D7"""
     users = [path for path in PACKAGE.rglob("*.py") if "pyiceberg" in path.read_text()]
 
@@ -165,7 +165,9 @@ def test_rows_are_written_in_one_module_and_rewritten_in_one() -> None:
         return call.func.attr in {"overwrite", "transaction"} or "snapshot_properties" in named
 
     found = {path for path in users for call in calls(path) if writes(call)}
-    assert found == {LAKEHOUSE, LAKEHOUSE.with_name("table_rewrites.py")}
+    assert found == {LAKEHOUSE, LAKEHOUSE.with_name("table_rewrites.py"), LAKEHOUSE.with_name("file_exchange.py")}
+    exchange = {path.name for path in users if "import FileExchange" in path.read_text()}
+    assert exchange == {"history_table.py", "table_rewrites.py"}
     appends = [call for call in calls(LAKEHOUSE) if call.func.attr == "append"]
     assert [call.func.value.id for call in appends] == ["transaction"]
 

@@ -319,6 +319,44 @@ def test_no_credentials_at_all_name_the_settings(bedrock: Bedrock, monkeypatch: 
     assert bedrock.asked == []
 
 
+@pytest.mark.parametrize(
+    "http, code, message",
+    [
+        (403, "AccessDeniedException", "You don't have access to the model with the specified model ID."),
+        (404, "ResourceNotFoundException", "Could not resolve the foundation model"),
+        (400, "ValidationException", "The provided model identifier is invalid."),
+    ],
+)
+def test_the_question_before_the_first_image_names_the_settings(
+    bedrock: Bedrock, embedder: TitanEmbedder, http: int, code: str, message: str
+):
+    """C4, C9"""
+    bedrock.script.append(refusal(http, code, message))
+    with pytest.raises(EmbedderUnusable, match=f"SALESINTEL_EMBEDDING_MODEL={MODEL} in BEDROCK_REGION=us-east-1"):
+        embedder.check()
+    [(path, _, body)] = bedrock.asked
+    assert (path, body) == (f"/model/{MODEL}/invoke", b"{}"), "no image is sent"
+
+
+def test_a_region_without_the_service_is_named_by_the_question():
+    """C9"""
+    with pytest.raises(EmbedderUnusable, match=r"EndpointConnectionError.*BEDROCK_REGION=us-east-1"):
+        titan("http://127.0.0.1:1").check()
+
+
+def test_a_model_that_refuses_an_empty_request_may_be_called(bedrock: Bedrock, embedder: TitanEmbedder):
+    """C9: Bedrock's answer to `{}` once access is granted."""
+    bedrock.script.append(refusal(400, "ValidationException", "Malformed input request"))
+    embedder.check()
+    assert len(bedrock.asked) == 1
+
+
+def test_a_question_that_meets_a_busy_model_says_so(bedrock: Bedrock, embedder: TitanEmbedder):
+    bedrock.script.append(refusal(503, "ServiceUnavailableException"))
+    with pytest.raises(EmbeddingTransient):
+        embedder.check()
+
+
 def test_no_reason_tells_the_request_or_the_key(bedrock: Bedrock, embedder: TitanEmbedder):
     bedrock.script.append(refusal(403, "AccessDeniedException", "no" * 1000))
     with pytest.raises(EmbeddingFailure) as failed:

@@ -39,8 +39,8 @@ class Aws:
             "AWS_SECRET_ACCESS_KEY": target.secret_access_key or "",
         }
 
-    def call(self, *arguments: str) -> Answer:
-        return call(*arguments, environment=self.environment)
+    def call(self, *arguments: str, **environment: str) -> Answer:
+        return call(*arguments, environment=self.environment | environment)
 
     def record(self, *records: Progress) -> None:
         name = f"bg-remover-{self.stage}-smartgo-export-progress"
@@ -60,14 +60,20 @@ def _record(day: date, state: RunState, run_id: str = "run-1") -> Progress:
 
 def test_a_deployment_is_told_first_and_done_when_it_is_meant(stage: Aws):
     told = stage.call("deploy")
-    assert (told.code, told.out.count("\n")) == (0, 1)
-    assert f"would deploy the stack of stage {stage.stage} to http://127.0.0.1:" in told.out
+    assert told.code == 0
+    assert f"stack salesintel-{stage.stage} does not exist yet; " in told.out
+    assert "\n  add AnalyticsBucket, AWS::S3::Bucket\n" in told.out
+    assert "Nothing was done to http://127.0.0.1:" in told.out
     assert "not exported" not in stage.call("status").out
     done = stage.call("deploy", "--apply", "--json")
     assert (done.code, done.json["report"]["outcome"]) == (0, "created")
     assert done.json["report"]["resources"]["AnalyticsBucket"] == f"carousel-{stage.stage}-analytics"
     again = stage.call("deploy", "--apply")
     assert f"stack salesintel-{stage.stage} unchanged" in again.out
+    nothing = stage.call("deploy", "--json").json
+    assert (nothing["applied"], nothing["plan"]["changes"], nothing["plan"]["expiry"]) == (False, [], [])
+    other = stage.call("deploy", "--json", SALESINTEL_EMBEDDING_MODEL="amazon.titan-embed-image-v2").json
+    assert [(one["action"], one["resource"]) for one in other["plan"]["changes"]] == [("modify", "ExportPolicy")]
 
 
 def test_status_exits_with_1_where_a_day_failed_is_missing_or_has_a_silent_run(stage: Aws):

@@ -154,6 +154,16 @@ def test_sql_answers_by_the_three_part_name(home: Path):
     assert all(row["price"] > 0 for row in rows)
 
 
+def test_the_doctor_finds_the_embedded_world_well(home: Path):
+    answer = ask("doctor", "--json", home=home)
+    assert [one for one in answer.json if one["health"] != "ok"] == []
+    assert answer.code == 0
+    found = {one["name"]: one["found"] for one in answer.json}
+    assert "the layout is ours" in found["iceberg table smartgo_sales"]
+    assert "mapped columns are there" in found["source database"]
+    assert "only logged" in found["alerts"]
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(home: Path):
     command = [*COMMAND, "sql", "SELECT range, repeat('x', 100) FROM range(200000)", "--json"]
     environment = {"SALESINTEL_HOME": str(home)}

@@ -74,11 +74,15 @@ def is_alive(process: psutil.Process) -> bool:
 
 @dataclass
 class LiveStack:
-    """One `salesintel up` over `home`. `listening` are the addresses that were served, `reached` those connected to."""
+    """One `salesintel up` over `home`, with `words` after it.
+
+    `listening` are the addresses that were served, `reached` those connected to.
+    """
 
     home: Path
     port: int
     extra: Mapping[str, str] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
     listening: set[str] = field(default_factory=set)
     reached: set[str] = field(default_factory=set)
@@ -110,7 +114,7 @@ class LiveStack:
     def start(self) -> LiveStack:
         with (self.home.parent / "up.out").open("ab") as out:
             self.process = subprocess.Popen(
-                self.command("up", "--port", str(self.port)),
+                self.command("up", "--port", str(self.port), *self.words),
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

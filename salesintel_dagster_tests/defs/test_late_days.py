@@ -93,7 +93,7 @@ class Night:
 
 @pytest.fixture
 def night() -> Iterator[Night]:
-    settings = Settings(first_day=DAYS[0].isoformat(), backfill_days_per_run=5)
+    settings = Settings(first_day=DAYS[0].isoformat(), backfill_days_per_run=5, source_retries=0)
     with time_machine.travel(NIGHT, tick=True), dagster_export(settings) as export:
         for day in DAYS:
             export.world.sell(day, 2)

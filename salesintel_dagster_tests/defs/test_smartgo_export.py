@@ -20,6 +20,7 @@ from salesintel_dagster.domain.errors import ImageRefused, SettingInvalid, Sourc
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.progress import RunState
 from salesintel_dagster.flows.export.day import STAGES
+from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.thumbnails import THUMBNAIL_PIXELS
 from salesintel_dagster.settings import Settings
@@ -52,7 +53,7 @@ def test_a_day_materialises_four_assets_in_order_with_all_their_checks(export: D
     run = export.run(DAY)
     assert run.success
     assert run.materialised == [(stage, DAY.isoformat()) for stage in STAGES]
-    assert len(run.verdicts) == 10
+    assert len(run.verdicts) == len(promises(1024))
     assert {found.partition for found in run.verdicts} == {DAY.isoformat()}
     assert run.failed_checks() == []
 
@@ -163,9 +164,9 @@ def test_planted_bad_vectors_fail_the_blocking_check_of_their_day_and_hold_back_
         dg.AssetCheckSeverity.ERROR,
         True,
     )
-    named = str(found.metadata["offenders_named"].value).split(", S-")
+    named = str(found.metadata["offenders_named"].value).split(", carousel-labs/")
     assert len(named) == MAX_OFFENDERS_NAMED
-    assert named[0] == "S-000026: expected 1024 values, found 1023"
+    assert named[0] == "carousel-labs/S-000026: expected 1024 values, found 1023"
     assert found.metadata["offenders"].value == MAX_OFFENDERS_NAMED + 5
     assert found.metadata["found"].value == "25 bad"
     assert found.metadata["partition"].value == DAYS[1].isoformat()

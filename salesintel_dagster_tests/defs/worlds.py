@@ -17,6 +17,8 @@ from salesintel_dagster.defs.smartgo_export import JOB, STEP
 from salesintel_dagster.settings import Settings
 from salesintel_dagster_tests.fakes.export_parts import FakeExport
 
+QUICK = Settings(source_retries=0)
+"""A source that is down in these tests stays down: asking it again would cost three seconds."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -26,7 +28,7 @@ class DagsterExport:
 
     instance: dg.DagsterInstance
     world: FakeExport = field(default_factory=FakeExport)
-    settings: Settings = field(default_factory=Settings)
+    settings: Settings = QUICK
 
     @cached_property
     def definitions(self) -> dg.Definitions:
@@ -39,6 +41,8 @@ class DagsterExport:
             analytics=world.store,
             lakehouse=world.table,
             dynamodb=world.ledger,
+            embedding_spend=world.spend,
+            cloudwatch=world.metrics,
         )
 
     def run(
@@ -125,4 +129,4 @@ class Run:
 def dagster_export(settings: Settings | None = None) -> Iterator[DagsterExport]:
     """Open an instance in memory, with the definitions over new fakes."""
     with dg.DagsterInstance.ephemeral() as instance:
-        yield DagsterExport(instance, settings=settings or Settings())
+        yield DagsterExport(instance, settings=settings or QUICK)

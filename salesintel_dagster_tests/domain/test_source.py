@@ -161,3 +161,48 @@ def test_a_connection_shows_its_place_and_never_its_password():
     connection = ConnectionParameters(**CONFIG)
     assert connection.place == "db.example:5432/smartgo"
     assert CANARY not in repr(connection) + str(connection)
+
+
+LOCAL = ["localhost", "LOCALHOST", "127.0.0.1", "127.8.9.1", "::1", "/run/postgresql"]
+ELSEWHERE = [
+    "db.example",
+    "10.0.0.5",
+    "192.168.1.9",
+    "0.0.0.0",  # noqa: S104 - an address nobody binds here
+    "127.0.0.1.example",
+    "127.1",
+    "2130706433",
+    "localhost.example",
+    "::ffff:10.0.0.5",
+    "fe80::1%lo",
+    "db",
+]
+WEAKER = ["disable", "allow", "prefer", "require", "verify-ca"]
+
+
+@pytest.mark.parametrize("host", ELSEWHERE)
+def test_a_server_elsewhere_proves_who_it_is_or_is_not_reached(host: str):
+    """I6."""
+    assert ConnectionParameters(**{**CONFIG, "host": host}).tls_mode == "verify-full"
+    for mode in WEAKER:
+        config = {**CONFIG, "host": host, "sslmode": mode}
+        with pytest.raises(SettingInvalid, match="verify-full for a host that is not local; allow") as caught:
+            ConnectionParameters(**config)
+        assert CANARY not in str(caught.value)
+        assert ConnectionParameters(**config, allow_unverified_tls=True).tls_mode == mode
+
+
+@pytest.mark.parametrize("host", LOCAL)
+def test_this_machine_may_be_reached_without_tls(host: str):
+    """I6."""
+    assert ConnectionParameters(**{**CONFIG, "host": host}).tls_mode == "prefer"
+    for mode in [*WEAKER, "verify-full"]:
+        assert ConnectionParameters(**{**CONFIG, "host": host, "sslmode": mode}).tls_mode == mode
+
+
+def test_the_opt_out_alone_weakens_nothing():
+    """I6: it allows a weaker mode, it does not choose one."""
+    assert ConnectionParameters(**CONFIG, allow_unverified_tls=True).tls_mode == "verify-full"
+    for value in ("true", 1, None):
+        with pytest.raises(SettingInvalid, match="allow_unverified_tls: expected true or false"):
+            ConnectionParameters(**CONFIG, allow_unverified_tls=value)

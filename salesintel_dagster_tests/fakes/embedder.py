@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from salesintel_dagster.domain.embedding import EmbeddingSpec, VectorBytes
+from salesintel_dagster.domain.errors import EmbeddingFailure
 from salesintel_dagster.domain.ports import Embedder
 
 LOCAL_SPEC = EmbeddingSpec("local-fake", 1024, "v1-max2048")
@@ -22,8 +23,8 @@ Outcome = VectorBytes | BaseException | None
 class ScriptedEmbedder(Embedder):
     """`script` is what the next calls do, whatever their image; `by_image` what every call for an image does.
 
-    `calls` lists the sha256 of the images asked for, in order of arrival; `peak` is the most calls
-    that were under way at once.
+    `calls` lists the sha256 of the images asked for, in order of arrival; `peak` is the most calls that were under way
+    at once. `refuses` is what `check` raises, `checks` how often it was asked.
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class ScriptedEmbedder(Embedder):
         self.by_image = dict(by_image or {})
         self.latency_seconds = latency_seconds
         self.calls: list[str] = []
+        self.checks = 0
+        self.refuses: EmbeddingFailure | None = None
         self.peak = 0
         self._under_way = 0
         self._spec = spec
@@ -45,6 +48,12 @@ class ScriptedEmbedder(Embedder):
     @property
     def spec(self) -> EmbeddingSpec:
         return self._spec
+
+    def check(self) -> None:
+        with self._lock:
+            self.checks += 1
+        if self.refuses is not None:
+            raise self.refuses
 
     def embed(self, image: bytes) -> VectorBytes:
         with self._lock:

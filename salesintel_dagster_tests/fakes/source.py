@@ -13,6 +13,7 @@ from salesintel_dagster.domain.columns import BATCH_ROWS
 from salesintel_dagster.domain.errors import SourceError
 from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.ports import SaleSource, SourceDay
+from salesintel_dagster.domain.retry import SOURCE_RETRY
 from salesintel_dagster.domain.sale import SOURCE_FIELDS, RowRules, SourceRow
 
 TENANT = "carousel-labs"
@@ -21,7 +22,7 @@ RULES = RowRules(frozenset({TENANT}), "EUR")
 
 class InMemorySaleSource(SaleSource):
     """`rows` is the table; a row may have a `recorded_at` beside our fields. `reads` and `fingerprints`
-    list the windows asked for.
+    list the windows asked for, `deadlines` the seconds that each reading was given.
 
     `fail(SourceUnavailable("down"), after_blocks=1)` makes the next reading break after its first block.
     """
@@ -29,6 +30,7 @@ class InMemorySaleSource(SaleSource):
     def __init__(self, rows: Sequence[SourceRow] = (), rules: RowRules = RULES) -> None:
         self.rows = list(rows)
         self.reads: list[DayWindow] = []
+        self.deadlines: list[float] = []
         self.fingerprints: list[DayWindow] = []
         self._rules = rules
         self._failures: list[tuple[int, SourceError]] = []
@@ -41,8 +43,9 @@ class InMemorySaleSource(SaleSource):
         self._failures.append((after_blocks, error))
 
     @contextmanager
-    def read(self, window: DayWindow) -> Iterator[SourceDay]:
+    def read(self, window: DayWindow, deadline_seconds: float = SOURCE_RETRY.deadline_seconds) -> Iterator[SourceDay]:
         self.reads.append(window)
+        self.deadlines.append(deadline_seconds)
         after, error = self._failures.pop(0) if self._failures else (0, None)
         if error is not None and after == 0:
             raise error
@@ -52,7 +55,11 @@ class InMemorySaleSource(SaleSource):
             _blocks(rows, after, error), {"source": "memory", "rows": str(len(self.rows))}, _fingerprint(rows)
         )
 
-    def fingerprint(self, window: DayWindow) -> SourceFingerprint:
+    def fingerprint(
+        self,
+        window: DayWindow,
+        deadline_seconds: float = SOURCE_RETRY.deadline_seconds,  # noqa: ARG002 - memory answers at once
+    ) -> SourceFingerprint:
         self.fingerprints.append(window)
         _, error = self._failures.pop(0) if self._failures else (0, None)
         if error is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from salesintel_dagster.domain.errors import TableError
-from salesintel_dagster.domain.ports import TableKeeper
+from salesintel_dagster.domain.table_keeper import TableKeeper
 from salesintel_dagster.domain.upkeep import SnapshotFact, Step, StepDone, StoredFile, Survey, UpkeepRules
 
 AT = datetime(2026, 11, 20, 5, tzinfo=UTC)

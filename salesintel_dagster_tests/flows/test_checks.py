@@ -16,7 +16,8 @@ from salesintel_dagster.domain.checks import MAX_OFFENDERS_NAMED, Severity, Verd
 from salesintel_dagster.domain.columns import PRICE, VECTOR
 from salesintel_dagster.domain.errors import ObjectMissing, TableUnavailable
 from salesintel_dagster.domain.ports import DayFacts, DayScope
-from salesintel_dagster.flows.export.checks import ExportChecks, promises
+from salesintel_dagster.flows.export.checks import ExportChecks
+from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.quarantine import Quarantine
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
 from salesintel_dagster_tests.fakes.export_parts import FakeExport, scope_of
@@ -64,6 +65,14 @@ class Stored:
             column[row] = vector
         self.plant_column(TITAN_EMBEDDINGS, "embedding_vector", pa.array(column, VECTOR))
 
+    def vectors_in_table(self, vectors: dict[int, object]) -> None:
+        rows = self.world.table.rows
+        column = rows["embedding_vector"].to_pylist()
+        for row, vector in vectors.items():
+            column[row] = vector
+        at = rows.schema.get_field_index("embedding_vector")
+        self.in_table(rows.set_column(at, rows.schema.field(at), pa.array(column, VECTOR)))
+
     def in_table(self, rows: pa.Table) -> None:
         self.world.table.rows = rows
 
@@ -96,7 +105,10 @@ def test_every_check_passes_on_a_day_without_sales(name: str):
     assert found.passed, found.sentence()
 
 
-@pytest.mark.parametrize("name", sorted(ALL.keys() - {"no_row_in_quarantine", "table_ids_are_unique"}))
+READ_NO_STAGE = {"no_row_in_quarantine", "table_ids_are_unique", f"table_{VECTORS}", "table_has_one_model"}
+
+
+@pytest.mark.parametrize("name", sorted(ALL.keys() - READ_NO_STAGE))
 def test_a_check_of_a_day_that_never_ran_names_the_asset_to_materialise(name: str):
     with pytest.raises(ObjectMissing, match=rf"of {DAY} was never staged; materialise \w+ for {DAY} first"):
         Stored(FakeExport()).verdict(name)
@@ -221,7 +233,11 @@ def test_a_bad_vector_is_an_error_that_names_its_sale_and_what_is_wrong(
     stored.plant_vectors({4: vector})
     found = stored.verdict(VECTORS)
     sale = stored.column(SALES_RAW, "sale_id")[4]
-    assert (found.passed, found.severity, found.offenders) == (False, Severity.ERROR, (f"{sale}: {reason}",))
+    assert (found.passed, found.severity, found.offenders) == (
+        False,
+        Severity.ERROR,
+        (f"carousel-labs/{sale}: {reason}",),
+    )
 
 
 def test_an_infinite_value_is_no_vector(stored: Stored):
@@ -261,6 +277,64 @@ def test_another_model_without_a_vector_is_no_offence(stored: Stored):
     stored.plant(TITAN_EMBEDDINGS, "embedding_model", {2: "amazon.titan-embed-image-v2"})
     stored.plant_vectors({2: None})
     assert stored.verdict("one_model_only").passed
+
+
+def test_a_bad_vector_in_the_table_is_told_with_its_tenant_and_sale(stored: Stored):
+    """C11"""
+    stored.vectors_in_table({4: [0.0] * DIMENSION, 7: [1.0] * 1023})
+    found = stored.verdict(f"table_{VECTORS}")
+    ids = stored.world.table.rows["sale_id"].to_pylist()
+    assert (found.passed, found.severity) == (False, Severity.ERROR)
+    assert found.offenders == (
+        f"carousel-labs/{ids[4]}: all values are zero",
+        f"carousel-labs/{ids[7]}: expected 1024 values, found 1023",
+    )
+    assert stored.verdict(VECTORS).passed, "the staged file is as it was"
+
+
+def test_a_vector_of_another_model_in_the_table_is_told(stored: Stored):
+    """C13: two models are not mixed in what analysts read, whoever wrote there."""
+    rows = stored.world.table.rows
+    models = ["amazon.titan-embed-image-v1", *rows["embedding_model"].to_pylist()[1:]]
+    at = rows.schema.get_field_index("embedding_model")
+    stored.in_table(rows.set_column(at, rows.schema.field(at), pa.array(models)))
+    found = stored.verdict("table_has_one_model")
+    assert (found.passed, found.severity, len(found.offenders)) == (False, Severity.ERROR, 2)
+    assert "amazon.titan-embed-image-v1/1024" in found.found
+    assert stored.verdict("one_model_only").passed
+
+
+@pytest.mark.parametrize(
+    "status,severity",
+    [
+        ("BREAKER_OPEN", Severity.ERROR),
+        ("MODEL_UNUSABLE", Severity.ERROR),
+        ("THROTTLED", Severity.WARN),
+        ("BUDGET_EXHAUSTED", Severity.WARN),
+    ],
+)
+def test_what_ended_the_calls_is_told_however_few_sales_it_cost(stored: Stored, status: str, severity: Severity):
+    """C7, C8, C9"""
+    stored.plant(TITAN_EMBEDDINGS, "embedding_status", {3: status, 4: "REFUSED_BY_MODEL"})
+    stored.plant(TITAN_EMBEDDINGS, "embedding_error", {3: "why", 4: "too dark"})
+    found = stored.verdict("embedding_was_not_stopped")
+    assert (found.passed, found.severity, found.found, found.offenders) == (
+        False,
+        severity,
+        f"{status} 1",
+        (f"{status}: why",),
+    )
+
+
+def test_the_gravest_of_two_reasons_is_the_severity(stored: Stored):
+    stored.plant(TITAN_EMBEDDINGS, "embedding_status", {0: "BUDGET_EXHAUSTED", 1: "BREAKER_OPEN", 2: "BREAKER_OPEN"})
+    found = stored.verdict("embedding_was_not_stopped")
+    assert (found.severity, found.found) == (Severity.ERROR, "BREAKER_OPEN 2, BUDGET_EXHAUSTED 1")
+
+
+def test_one_image_s_own_failure_stopped_nothing(stored: Stored):
+    stored.plant(TITAN_EMBEDDINGS, "embedding_status", {0: "MODEL_ERROR", 1: "NO_IMAGE", 2: "STORE_FAILED"})
+    assert stored.verdict("embedding_was_not_stopped").passed
 
 
 def test_two_different_images_with_one_vector_are_named(stored: Stored):

@@ -24,8 +24,8 @@ from salesintel_dagster.domain.errors import (
     StagesMisaligned,
 )
 from salesintel_dagster.domain.outcome import ImageStatus
-from salesintel_dagster.flows.export.checks import promises
 from salesintel_dagster.flows.export.day import STAGES, DayExport, ExportRules, StageDone
+from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
 from salesintel_dagster_tests.fakes.export_parts import ALL_CHECKS, ALL_STAGES, FakeExport, export_rules
 from salesintel_dagster_tests.fakes.export_run import export_run
@@ -109,7 +109,9 @@ def test_bad_vectors_block_the_commit_and_are_told_before(world: FakeExport):
     """C1"""
     world.store.spoilt.add(DAY)
     done: list[StageDone | Verdict] = []
-    with pytest.raises(CheckBlocked, match=r"vectors_are_1024_dim: expected .*, found 4 bad \(S-000001: expected 1024"):
+    with pytest.raises(
+        CheckBlocked, match=r"vectors_are_1024_dim: expected .*, found 4 bad \(carousel-labs/S-000001: expected 1024"
+    ):
         done.extend(steps(world))  # extend keeps what came before the error
     assert [name_of(step) for step in done] == ORDER[: ORDER.index(VECTORS) + 1]
     assert world.table.commits == []

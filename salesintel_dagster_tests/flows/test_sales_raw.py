@@ -13,10 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salesintel_dagster.domain.calendar import days_between
-from salesintel_dagster.domain.clock import Clock
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.columns import BATCH_ROWS, RAW_SCHEMA
-from salesintel_dagster.domain.errors import EmptyReplacement, SourceUnavailable, StoreUnavailable
+from salesintel_dagster.domain.errors import (
+    EmptyReplacement,
+    SourceRefused,
+    SourceUnavailable,
+    StoreUnavailable,
+)
 from salesintel_dagster.domain.ports import DayScope
+from salesintel_dagster.domain.retry import SOURCE_RETRY, RetryPolicy
 from salesintel_dagster.domain.sale import SourceRow
 from salesintel_dagster.flows.export.quarantine import CONFLICT, Quarantine
 from salesintel_dagster.flows.export.run import SALES_RAW
@@ -47,14 +53,23 @@ class World:
     def quarantine(self) -> Quarantine:
         return Quarantine(self.store, "smartgo")
 
-    def read(self, day: date = DAY, *, zone: str = "UTC", allow_empty: bool = False) -> SalesRead:
+    def read(
+        self,
+        day: date = DAY,
+        *,
+        zone: str = "UTC",
+        allow_empty: bool = False,
+        retry: RetryPolicy = SOURCE_RETRY,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> SalesRead:
         result = read_sales(
-            export_run(day, zone=zone).run,
+            export_run(day, zone=zone, clock=clock).run,
             self.source,
             self.staged,
             self.quarantine,
             self.table,
             allow_empty=allow_empty,
+            retry=retry,
         )
         assert result.rows + result.quarantined.total + result.duplicates == result.read
         assert result.quarantined.total == sum(1 for _ in self.quarantine.read(day))
@@ -344,10 +359,53 @@ def test_a_source_that_breaks_off_leaves_the_day_as_it_was():
     world.source.rows[0] = sale_row(START, 0, sold_price=Decimal(1))
     world.source.fail(SourceUnavailable("dropped"), after_blocks=1)
     with pytest.raises(SourceUnavailable):
-        world.read()
+        world.read(retry=RetryPolicy(retries=0))
     assert world.store.objects == before
     world.read()
     assert world.sales()[0]["sold_price"] == Decimal("1.00")
+
+
+class SteppingClock:
+    """A clock that only sleeping moves; `slept` are the waits."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+        self.clock = Clock(lambda: NOON, lambda: sum(self.slept), self.slept.append, lambda: 0.0)
+
+
+def test_a_source_that_breaks_off_is_read_again_from_its_first_row():
+    """A13: rows of the first try are neither doubled nor kept."""
+    world = _world(*_rows(BATCH_ROWS + 1), sale_row(NOON, 5_000, sold_price=None))
+    time = SteppingClock()
+    for _ in range(2):
+        world.source.fail(SourceUnavailable("dropped"), after_blocks=1)
+    result = world.read(clock=time.clock)
+    assert (result.read, result.rows, result.quarantined.total) == (BATCH_ROWS + 2, BATCH_ROWS + 1, 1)
+    assert len(set(world.ids())) == BATCH_ROWS + 1
+    assert time.slept == [1.0, 2.0]
+    assert world.source.deadlines == [900.0, 899.0, 897.0]
+
+
+def test_a_source_that_stays_away_is_given_up_within_tries_and_deadline():
+    """A13."""
+    for retry, tries in ((SOURCE_RETRY, 3), (RetryPolicy(9, 1.0, 5.0), 3), (RetryPolicy(retries=0), 1)):
+        world = _world(*_rows(1))
+        time = SteppingClock()
+        for _ in range(10):
+            world.source.fail(SourceUnavailable("down"))
+        with pytest.raises(SourceUnavailable, match="down"):
+            world.read(retry=retry, clock=time.clock)
+        assert (len(world.source.reads), sum(time.slept) <= retry.deadline_seconds) == (tries, True)
+        assert world.store.objects == {}
+
+
+def test_a_source_that_lets_nobody_in_is_asked_once():
+    """A wrong password tried three times locks the account."""
+    world = _world(*_rows(1))
+    world.source.fail(SourceRefused("the server refused the user or the password"))
+    with pytest.raises(SourceRefused):
+        world.read()
+    assert len(world.source.reads) == 1
 
 
 def test_a_store_that_fails_at_the_end_leaves_the_staged_day_as_it_was():

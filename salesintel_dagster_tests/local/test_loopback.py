@@ -16,7 +16,7 @@ import pytest
 from salesintel_dagster.local.loopback import READY
 from salesintel_dagster_tests.local.stand_ins import call_json
 
-SERVERS = {"titan": ("titan_server",), "images": ("image_server", "--folder", ".")}
+SERVERS = {"titan": ("titan_server",), "images": ("image_server", "--folder", "."), "provider": ("keepa_server",)}
 
 
 @contextmanager

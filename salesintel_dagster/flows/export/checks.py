@@ -13,52 +13,33 @@ from decimal import Decimal
 import pyarrow.compute as pc
 
 from salesintel_dagster.domain.checks import Promise, Severity, Verdict, share_verdict, verdict
-from salesintel_dagster.domain.embedding import EmbeddingSpec
 from salesintel_dagster.domain.ports import DayFacts, DayScope, SalesTable
-from salesintel_dagster.domain.vectors import bad_vectors, specs_of_vectors, vector_digests
+from salesintel_dagster.flows.export.promises import (
+    DIFFERENT_IMAGES,
+    IMAGES_ARE_THERE,
+    NO_QUARANTINE,
+    NOT_STOPPED,
+    NULL_SHARE,
+    ONE_MODEL,
+    REQUIRED_FIELDS,
+    TABLE_MATCHES,
+    TABLE_MODEL,
+    TABLE_UNIQUE,
+    UNIQUE_IDS,
+    table_vectors_promise,
+    vectors_promise,
+)
 from salesintel_dagster.flows.export.quarantine import Quarantine
-from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
+from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.staging import StagedDays
-
-UNIQUE_IDS = Promise(
-    "sale_ids_are_unique",
-    SALES_RAW,
-    "Each (tenant, sale id) occurs once, and the source never sent one id with two contents.",
+from salesintel_dagster.flows.export.vector_checks import (
+    MODELS_OF,
+    VECTORS_OF,
+    judge_different_images,
+    judge_not_stopped,
+    judge_one_model,
+    judge_vectors,
 )
-REQUIRED_FIELDS = Promise(
-    "required_fields_are_there", SALES_RAW, "No sale without tenant, product, category, price, currency and instant."
-)
-NO_QUARANTINE = Promise(
-    "no_row_in_quarantine",
-    SALES_RAW,
-    "Every row of the source became a sale. `salesintel quarantine list` tells why one did not.",
-)
-IMAGES_ARE_THERE = Promise("images_are_there", PRODUCT_IMAGES, "Few sales lack their image.")
-ONE_MODEL = Promise(
-    "one_model_only", TITAN_EMBEDDINGS, "All vectors of the day come from one model, dimension and preprocessing."
-)
-NULL_SHARE = Promise("null_vector_share", TITAN_EMBEDDINGS, "Few sales lack their vector.")
-DIFFERENT_IMAGES = Promise(
-    "different_images_have_different_vectors", TITAN_EMBEDDINGS, "No two different images share one vector."
-)
-TABLE_MATCHES = Promise(
-    "table_matches_source", SMARTGO_SALES, "The table holds the day's sales: same count, same sum of prices."
-)
-TABLE_UNIQUE = Promise(
-    "table_ids_are_unique",
-    SMARTGO_SALES,
-    "Each (tenant, sale id) of the day is in the table once, and under no other day of its source.",
-)
-
-
-def vectors_promise(dimension: int) -> Promise:
-    """Return the blocking promise that vectors are vectors."""
-    return Promise(
-        f"vectors_are_{dimension}_dim",
-        TITAN_EMBEDDINGS,
-        f"Every vector is exactly {dimension} finite float32 values, not all zero. Blocks the day's commit.",
-        blocking=True,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +67,12 @@ class ExportChecks:
             vectors_promise(self.dimension): self._vectors,
             ONE_MODEL: self._one_model,
             NULL_SHARE: self._null_share,
+            NOT_STOPPED: self._not_stopped,
             DIFFERENT_IMAGES: self._different_images,
             TABLE_MATCHES: self._table_matches,
             TABLE_UNIQUE: self._table_unique,
+            table_vectors_promise(self.dimension): self._table_vectors,
+            TABLE_MODEL: self._table_model,
         }
 
     def _unique_ids(self, scope: DayScope) -> Verdict:
@@ -149,50 +133,20 @@ class ExportChecks:
         return nulls, whole
 
     def _vectors(self, scope: DayScope) -> Verdict:
-        offenders: list[str] = []
-        checked = 0
         with self.staged.batches(TITAN_EMBEDDINGS, scope.day) as batches:
-            for batch in batches:
-                found = bad_vectors(batch["embedding_vector"], batch["sale_id"], self.dimension)
-                offenders += [f"{sale_id}: {reason}" for sale_id, reason in found]
-                checked += batch.num_rows - batch["embedding_vector"].null_count
-        return verdict(
-            vectors_promise(self.dimension),
-            expected=f"{checked} vectors of {self.dimension} finite float32 values, none of them zero",
-            found=f"{len(offenders)} bad",
-            offenders=offenders,
-        )
+            return judge_vectors(vectors_promise(self.dimension), batches, self.dimension)
 
     def _one_model(self, scope: DayScope) -> Verdict:
-        specs: set[EmbeddingSpec] = set()
         with self.staged.batches(TITAN_EMBEDDINGS, scope.day) as batches:
-            for batch in batches:
-                specs |= specs_of_vectors(batch)
-        spaces = sorted(f"{spec.model_id}/{spec.dimension}/{spec.preprocess_version}" for spec in specs)
-        return verdict(
-            ONE_MODEL,
-            expected="one model",
-            found=", ".join(spaces) or "no vector",
-            offenders=spaces if len(spaces) > 1 else [],
-        )
+            return judge_one_model(ONE_MODEL, batches)
+
+    def _not_stopped(self, scope: DayScope) -> Verdict:
+        with self.staged.batches(TITAN_EMBEDDINGS, scope.day) as batches:
+            return judge_not_stopped(NOT_STOPPED, batches)
 
     def _different_images(self, scope: DayScope) -> Verdict:
-        image_of: dict[bytes, str] = {}
-        offenders: set[str] = set()
         with self.staged.batches(TITAN_EMBEDDINGS, scope.day) as batches:
-            for batch in batches:
-                images = pc.fill_null(batch["image_sha256"], "no image").to_pylist()
-                for index, digest in vector_digests(batch["embedding_vector"]):
-                    first = image_of.setdefault(digest, images[index])
-                    if first != images[index]:
-                        offenders |= {first, images[index]}
-        return verdict(
-            DIFFERENT_IMAGES,
-            expected="one vector per image",
-            found=f"{len(offenders)} images that share a vector",
-            offenders=sorted(offenders),
-            severity=Severity.WARN,
-        )
+            return judge_different_images(DIFFERENT_IMAGES, batches)
 
     def _table_matches(self, scope: DayScope) -> Verdict:
         rows, total = 0, Decimal(0)
@@ -226,18 +180,9 @@ class ExportChecks:
             self._facts[scope] = self.table.day_facts(scope)
         return self._facts[scope]
 
+    def _table_vectors(self, scope: DayScope) -> Verdict:
+        promise = table_vectors_promise(self.dimension)
+        return judge_vectors(promise, self.table.read_day(scope, VECTORS_OF), self.dimension)
 
-def promises(dimension: int) -> tuple[Promise, ...]:
-    """Return every promise of the export, in stage order."""
-    return (
-        UNIQUE_IDS,
-        REQUIRED_FIELDS,
-        NO_QUARANTINE,
-        IMAGES_ARE_THERE,
-        vectors_promise(dimension),
-        ONE_MODEL,
-        NULL_SHARE,
-        DIFFERENT_IMAGES,
-        TABLE_MATCHES,
-        TABLE_UNIQUE,
-    )
+    def _table_model(self, scope: DayScope) -> Verdict:
+        return judge_one_model(TABLE_MODEL, self.table.read_day(scope, MODELS_OF))

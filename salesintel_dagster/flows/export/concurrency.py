@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from salesintel_dagster.flows.export.day_spend import DaySpend
+
 SMALLEST_LIMIT = 1.0
 
 
@@ -59,16 +61,27 @@ class Slots:
 
 
 class CallBudget:
-    """Paid calls left to one run. Days of the same run share one."""
+    """Paid calls left to one run. Days of the same run share one; `day` is the budget that all runs of today share."""
 
-    def __init__(self, calls: int) -> None:
+    def __init__(self, calls: int, day: DaySpend | None = None) -> None:
         self._left = calls
         self._lock = threading.Lock()
+        self._day = day
 
     @property
     def left(self) -> int:
-        """Calls that may still be made."""
-        return self._left
+        """Calls that may still be made, as far as is known without asking anybody."""
+        return 0 if self._day is not None and self._day.used_up else self._left
+
+    @property
+    def spent_by(self) -> str:
+        """Whose budget it is that has no call left."""
+        return "the run's" if self._left <= 0 else "the day's"
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why the day's spend could not be told to its ledger, if so."""
+        return None if self._day is None else self._day.unavailable
 
     def take(self) -> bool:
         """Take one call; False when none is left."""
@@ -76,9 +89,20 @@ class CallBudget:
             if self._left <= 0:
                 return False
             self._left -= 1
+        if self._day is None or self._day.take():
             return True
+        with self._lock:
+            self._left += 1
+        return False
 
     def give_back(self) -> None:
         """Return a call that the provider does not bill: it was throttled, or never sent."""
         with self._lock:
             self._left += 1
+        if self._day is not None:
+            self._day.give_back()
+
+    def settle(self) -> None:
+        """End the run's accounts with the day's."""
+        if self._day is not None:
+            self._day.settle()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from salesintel_dagster.domain.calendar import Hemisphere
 from salesintel_dagster.domain.checks import Promise, Severity, Verdict
 from salesintel_dagster.domain.errors import CheckBlocked
 from salesintel_dagster.domain.ports import Embedder, ImageFetcher, ObjectStore, SaleSource, SalesTable
+from salesintel_dagster.domain.retry import SOURCE_RETRY, RetryPolicy
 from salesintel_dagster.flows.export.checks import ExportChecks
+from salesintel_dagster.flows.export.embedding_work import EmbeddingWork
 from salesintel_dagster.flows.export.embeddings import EmbeddingLimits, ImagesEmbedded, embed_images
 from salesintel_dagster.flows.export.images import ImageLimits, ImagesFetched, fetch_images
 from salesintel_dagster.flows.export.quarantine import Quarantine
@@ -25,6 +28,8 @@ from salesintel_dagster.flows.export.sales_raw import SalesRead, read_sales
 from salesintel_dagster.flows.export.staging import HeldDays
 
 STAGES = (SALES_RAW, PRODUCT_IMAGES, TITAN_EMBEDDINGS, SMARTGO_SALES)
+
+UNRECORDED_SPEND = "the day's spend was not recorded"
 
 StageResult = SalesRead | ImagesFetched | ImagesEmbedded | SalesWritten
 
@@ -60,6 +65,7 @@ class ExportRules:
     null_vector_error_share: float
     allow_empty: bool = False
     refetch_images: bool = False
+    source: RetryPolicy = SOURCE_RETRY
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +81,16 @@ class DayExport:
 
         Raises what a stage raises, and CheckBlocked when a blocking check fails: the stages after it do not run.
         """
-        with tempfile.TemporaryDirectory(prefix="salesintel-") as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="salesintel-") as folder,
+            self._embedding(stages) as embedding,
+        ):
             staged = HeldDays(self.parts.store, self.run.scope.source_system, Path(folder))
             judges = self._checks(staged)
             for stage in STAGES:
                 if stage in stages:
                     self.run.progress.update(force=True, stage=stage)
-                    result = self._runners()[stage](staged)
+                    result = self._runners(embedding)[stage](staged)
                     yield StageDone(stage, result, self._warnings())
                 for promise, judge in judges.of_stage(stage).items():
                     if promise.name in checks:
@@ -90,17 +99,33 @@ class DayExport:
                         yield found
                         self._stop_if_blocked(promise, found)
 
-    def _runners(self) -> dict[str, Callable[[HeldDays], StageResult]]:
+    @contextmanager
+    def _embedding(self, stages: frozenset[str]) -> Iterator[EmbeddingWork | None]:
+        """Have the day's embedding work from before its images, so that they go to it as they land; tell its cost."""
+        if TITAN_EMBEDDINGS not in stages:
+            yield None
+            return
+        work = EmbeddingWork(self.parts.embedder, self.parts.store, self.rules.embeddings, self.run.clock)
+        try:
+            with work:
+                yield work
+        finally:
+            self.run.progress.update(paid_calls=work.maker.calls.paid)
+
+    def _runners(self, embedding: EmbeddingWork | None) -> dict[str, Callable[[HeldDays], StageResult]]:
         return {
             SALES_RAW: self._read,
-            PRODUCT_IMAGES: self._fetch,
-            TITAN_EMBEDDINGS: self._embed,
+            PRODUCT_IMAGES: lambda staged: self._fetch(staged, embedding),
+            TITAN_EMBEDDINGS: lambda staged: self._embed(staged, embedding),
             SMARTGO_SALES: self._write,
         }
 
     def _warnings(self) -> tuple[str, ...]:
-        unavailable = self.run.progress.unavailable
-        return () if unavailable is None else (f"progress not recorded: {unavailable}",)
+        missed = {
+            "progress not recorded": self.run.progress.unavailable,
+            UNRECORDED_SPEND: self.rules.embeddings.budget.unavailable,
+        }
+        return tuple(f"{what}: {why}" for what, why in missed.items() if why is not None)
 
     @property
     def _quarantine(self) -> Quarantine:
@@ -124,9 +149,10 @@ class DayExport:
             self._quarantine,
             self.parts.table,
             allow_empty=self.rules.allow_empty,
+            retry=self.rules.source,
         )
 
-    def _fetch(self, staged: HeldDays) -> ImagesFetched:
+    def _fetch(self, staged: HeldDays, embedding: EmbeddingWork | None) -> ImagesFetched:
         return fetch_images(
             self.run,
             self.parts.fetcher,
@@ -134,10 +160,12 @@ class DayExport:
             staged,
             self.rules.images,
             refetch=self.rules.refetch_images,
+            embedding=embedding,
         )
 
-    def _embed(self, staged: HeldDays) -> ImagesEmbedded:
-        return embed_images(self.run, self.parts.embedder, self.parts.store, staged, self.rules.embeddings)
+    def _embed(self, staged: HeldDays, begun: EmbeddingWork | None) -> ImagesEmbedded:
+        parts = self.parts
+        return embed_images(self.run, parts.embedder, parts.store, staged, self.rules.embeddings, begun=begun)
 
     def _write(self, staged: HeldDays) -> SalesWritten:
         return write_sales(

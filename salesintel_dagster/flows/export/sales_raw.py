@@ -10,16 +10,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import count
 from operator import attrgetter
 
 import pyarrow as pa
 
 from salesintel_dagster.domain.calendar import DayWindow
 from salesintel_dagster.domain.columns import BATCH_ROWS, RAW_SCHEMA
-from salesintel_dagster.domain.errors import EmptyReplacement
+from salesintel_dagster.domain.errors import EmptyReplacement, SourceRefused, SourceUnavailable
 from salesintel_dagster.domain.fingerprint import FINGERPRINT_PROPERTY, SourceFingerprint
 from salesintel_dagster.domain.outcome import Tally
 from salesintel_dagster.domain.ports import SaleSource, SalesTable
+from salesintel_dagster.domain.retry import SOURCE_RETRY, RetryPolicy
 from salesintel_dagster.domain.sale import Rejection, RowRules, Sale, SourceRow, parse_sale
 from salesintel_dagster.flows.export.quarantine import CONFLICT, Quarantine, QuarantineEntry, QuarantineWriter
 from salesintel_dagster.flows.export.run import REPORT_SECONDS, SALES_RAW, DayRun
@@ -56,15 +58,43 @@ def read_sales(  # noqa: PLR0913 - a stage names each port that it touches
     table: SalesTable,
     *,
     allow_empty: bool,
+    retry: RetryPolicy = SOURCE_RETRY,
 ) -> SalesRead:
     """Read the day from the source's snapshot, replacing its staged file and its quarantine.
+
+    A reading that breaks leaves both as they were and begins anew, from a new snapshot, as `retry` allows.
 
     Raises EmptyReplacement, leaving the staged file as it was, when no sale came although the table has some for
     this day and `allow_empty` is not given; and what the source, the store and the table raise.
     """
     started = run.clock.monotonic()
+    for tries in count(1):
+        try:
+            left = retry.deadline_seconds - (run.clock.monotonic() - started)
+            return _read_once(run, source, staged, quarantine, table, allow_empty, started, left)
+        except SourceRefused:
+            raise
+        except SourceUnavailable as error:
+            wait = retry.wait_seconds(tries, run.clock.monotonic() - started, run.clock.jitter())
+            if wait is None:
+                raise
+            run.say("Source unavailable, reading again", reason=f'"{error}"', wait_seconds=f"{wait:.1f}")
+            run.clock.sleep(wait)
+    raise AssertionError  # count has no end
+
+
+def _read_once(  # noqa: PLR0913, PLR0917 - the words of `read_sales`, and what is left of its time
+    run: DayRun,
+    source: SaleSource,
+    staged: StagedDays,
+    quarantine: Quarantine,
+    table: SalesTable,
+    allow_empty: bool,  # noqa: FBT001 - same
+    started: float,
+    deadline_seconds: float,
+) -> SalesRead:
     intake = _Intake(run.window, source.rules)
-    with source.read(run.window) as day, quarantine.writer(run.window.day) as rejects:
+    with source.read(run.window, deadline_seconds) as day, quarantine.writer(run.window.day) as rejects:
         reading = _Reading(run, intake, rejects, table, allow_empty)
         file = staged.write(SALES_RAW, run.window.day, _schema(day.fingerprint), reading.batches(day.rows))
         evidence = dict(day.evidence)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from salesintel_dagster.domain.clock import Clock
@@ -24,6 +24,7 @@ from salesintel_dagster.domain.errors import (
 from salesintel_dagster.domain.outcome import EmbeddingStatus
 from salesintel_dagster.domain.ports import Embedder, ObjectStore
 from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster.flows.export.breaker import Breaker
 from salesintel_dagster.flows.export.concurrency import CallBudget, Slots
 
 VECTOR_TYPE = "application/octet-stream"
@@ -47,11 +48,12 @@ UNBILLED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingLimits:
-    """`concurrency` calls at once, `budget` of the whole run (its days share it), `retry` of one image."""
+    """`concurrency` calls at once, `retry` of one image; `budget` and `breaker` are the run's, its days share them."""
 
     concurrency: int
     budget: CallBudget
     retry: RetryPolicy
+    breaker: Breaker = field(default_factory=Breaker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +67,14 @@ class Calls:
 
 
 class VectorMaker:
-    """Makes vectors for many workers at once. After `halted` is set, nobody calls the model again."""
+    """Makes vectors for many workers at once. Once the run's breaker is open, nobody calls the model again."""
 
     def __init__(self, embedder: Embedder, store: ObjectStore, limits: EmbeddingLimits, clock: Clock) -> None:
         self._embedder = embedder
         self._spec = embedder.spec
         self._store = store
         self._budget = limits.budget
+        self._breaker = limits.breaker
         self._retry = limits.retry
         patience = max(limits.retry.deadline_seconds, THROTTLE_PATIENCE_SECONDS)
         self._throttle_retry = replace(limits.retry, deadline_seconds=patience)
@@ -79,8 +82,7 @@ class VectorMaker:
         self._clock = clock
         self._calls = Calls()
         self._lock = threading.Lock()
-        self._last_good = clock.monotonic()
-        self._halt: EmbeddingFailure | None = None
+        self._last_good = float("-inf")
         self._all_keys: frozenset[str] | None = None
 
     @property
@@ -91,18 +93,23 @@ class VectorMaker:
     @property
     def halted(self) -> str | None:
         """Why no call is made any more, if so."""
-        return None if self._halt is None else str(self._halt)
+        return None if self._breaker.opened is None else str(self._breaker.opened)
 
-    def make(self, image_sha256: str, image_key: str) -> VectorBytes:
-        """Return the image's checked vector. Raises EmbeddingFailure and nothing else for what the world does."""
+    def make(self, image_sha256: str, image_key: str, image: bytes | None = None) -> VectorBytes:
+        """Return the checked vector of the image, which is read from the store unless it is given.
+
+        Raises EmbeddingFailure and nothing else for what the world does.
+        """
         cached = self._cached(image_sha256)
         if cached is not None:
             self._count(cache_hits=1)
             return cached
         self._refuse_if_over()
-        image = self._image(image_key)
+        self._breaker.ask_first(self._embedder.check)
+        self._refuse_if_over()
+        picture = self._image(image_key) if image is None else image
         with self._slots:
-            vector = self._called(image)
+            vector = self._judged(picture)
             self._keep(image_sha256, vector)
         return vector
 
@@ -144,6 +151,16 @@ class VectorMaker:
             # The day's own file will hold the vector; only a crash before that would pay for it again.
             self._count(unkept=1)
 
+    def _judged(self, image: bytes) -> VectorBytes:
+        """Call until there is a vector or a reason, and tell the breaker which."""
+        try:
+            vector = self._called(image)
+        except EmbeddingFailure as failure:
+            self._breaker.failed(failure)
+            raise
+        self._breaker.succeeded()
+        return vector
+
     def _called(self, image: bytes) -> VectorBytes:
         started = self._clock.monotonic()
         tries = throttles = 0
@@ -157,9 +174,9 @@ class VectorMaker:
                     throttles += 1
                     self._slots.throttled(began)
                     self._count(throttles=1)
-                    wait = self._throttle_wait(throttles)
+                    wait = self._throttle_wait(throttles, started)
                     if wait is None:
-                        self._stop(failure)
+                        self._breaker.open(failure)
                 else:
                     tries += 1
                     wait = self._retry.wait_seconds(tries, elapsed, self._clock.jitter())
@@ -167,9 +184,9 @@ class VectorMaker:
                     raise
             self._clock.sleep(wait)
 
-    def _throttle_wait(self, throttles: int) -> float | None:
+    def _throttle_wait(self, throttles: int, started: float) -> float | None:
         """Return the wait after a refusal by quota: as long as anyone gets through, nobody gives up."""
-        waiting = self._clock.monotonic() - self._last_good
+        waiting = self._clock.monotonic() - max(self._last_good, started)
         steps = min(throttles, max(self._retry.retries, 1))
         return self._throttle_retry.wait_seconds(steps, waiting, self._clock.jitter())
 
@@ -185,7 +202,7 @@ class VectorMaker:
             else:
                 self._count(paid=1)
             if isinstance(failure, EmbedderUnusable):
-                self._stop(failure)
+                self._breaker.open(failure)
             raise
         self._count(paid=1)
         self._last_good = self._clock.monotonic()
@@ -193,18 +210,16 @@ class VectorMaker:
         return vector
 
     def _refuse_if_over(self) -> None:
-        # A circuit breaker (row C8) sets `_halt` by `_stop` as well and needs nothing else here.
-        if self._halt is not None:
-            raise EmbeddingRefused(self._halt.status, self._halt.reason)
+        opened = self._breaker.opened
+        if opened is not None:
+            raise EmbeddingRefused(opened.status, opened.reason)
         if self._budget.left <= 0:
             raise self._over_budget()
 
     def _over_budget(self) -> EmbeddingRefused:
-        return EmbeddingRefused(EmbeddingStatus.BUDGET_EXHAUSTED, "the run's budget of paid calls is used up")
-
-    def _stop(self, failure: EmbeddingFailure) -> None:
-        with self._lock:
-            self._halt = self._halt or failure
+        return EmbeddingRefused(
+            EmbeddingStatus.BUDGET_EXHAUSTED, f"{self._budget.spent_by} budget of paid calls is used up"
+        )
 
     def _count(self, *, paid: int = 0, cache_hits: int = 0, throttles: int = 0, unkept: int = 0) -> None:
         with self._lock:

@@ -1,0 +1,57 @@
+"""The keyed Iceberg table `sales_history`, as a port: rows by (tenant_id, sale_id), each once at every snapshot.
+
+There is no append, upsert or partition overwrite on purpose: they double rows under two writers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from salesintel_dagster.domain.sale_event import SaleIdentity
+
+
+class TableMonth(NamedTuple):
+    """A partition of the table."""
+
+    tenant_id: str
+    year: int
+    month: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedCommit:
+    """What one commit did. `held` are rows that were there already, `conflicts` those that say something else.
+
+    A conflict is a row of the same sale and version with another payload hash; its value is the hash that is held.
+    """
+
+    snapshot_id: int | None
+    written: int
+    held: int
+    conflicts: Mapping[SaleIdentity, str]
+    months: tuple[TableMonth, ...]
+    attempts: int
+    seconds: float
+
+
+class KeyedTable(ABC):
+    """One writer of many; every method sees whole commits only."""
+
+    @abstractmethod
+    def write_new(self, rows: pa.Table, properties: Mapping[str, str]) -> KeyedCommit:
+        """Write those of `rows` (HISTORY_SCHEMA) that the table does not hold, in one commit.
+
+        A row takes the place of one with the same key and a lower event_version in the same month. Raises
+        DuplicateKeys, RowsRefused (the rows themselves cannot be written), CommitConflict, TableUnavailable,
+        SchemaDrift; nothing was written then.
+        """
+
+    @abstractmethod
+    def of_day(self, tenant_id: str, day: date) -> Mapping[str, str]:
+        """Return the payload hash by sale id of a tenant's day. Raises DuplicateKeys, TableUnavailable."""

@@ -1,0 +1,1 @@
+"""Product enrichment: submitting catalogs, working on their batches, sweeping, retrying, telling how they stand."""

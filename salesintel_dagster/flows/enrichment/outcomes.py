@@ -1,0 +1,86 @@
+"""What an outcome makes of a product: its next state, how long its batch waits, and the row it becomes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from salesintel_dagster.domain.enrichment.batch import FINAL, Batch, ProductStatus, Reason, State
+from salesintel_dagster.domain.enrichment.facts import NoFacts, ProductFacts
+from salesintel_dagster.domain.enrichment.product import LookUpKey
+from salesintel_dagster.domain.errors import ProviderRefused, ProviderThrottled
+from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster.flows.enrichment.requests import Missed, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A batch after its try: the states of its products, and how long it waits before the next try, if one is due."""
+
+    statuses: tuple[ProductStatus, ...]
+    wait_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often and at what distance a product is tried; `jitter` in [0, 1)."""
+
+    attempts: int
+    retry: RetryPolicy
+    jitter: float
+
+
+def judged(
+    batch: Batch, outcomes: Mapping[LookUpKey, Outcome], patience: Patience, now: datetime, *, stored: bool
+) -> Judgement:
+    """Judge a batch by the outcomes of its keys; without `stored` the facts did not reach the table."""
+    statuses = tuple(
+        status if status.state in FINAL else _next(status, outcomes.get(product.key), patience.attempts, stored=stored)
+        for product, status in zip(batch.products, batch.statuses, strict=True)
+    )
+    keys = {
+        product.key for product, status in zip(batch.products, statuses, strict=True) if status.state is State.RETRY
+    }
+    waits = [
+        _wait_seconds(status, outcomes.get(product.key), patience, len(keys), now)
+        for product, status in zip(batch.products, statuses, strict=True)
+        if status.state is State.RETRY
+    ]
+    return Judgement(statuses, max(waits, default=None))
+
+
+def _next(status: ProductStatus, outcome: Outcome | None, attempts: int, *, stored: bool) -> ProductStatus:
+    match outcome:
+        case ProductFacts() if stored:
+            return status.to(State.DONE, tried=True)
+        case ProductFacts():
+            return _again(status, Reason.STORE_FAILED, "the table did not take the facts", attempts)
+        case NoFacts():
+            return status.to(State.FAILED, outcome.reason, outcome.detail, tried=True)
+        case Missed(tried=True):
+            final = outcome.alone and isinstance(outcome.failure, ProviderRefused)
+            return _again(status, outcome.failure.reason, outcome.failure.detail, 1 if final else attempts)
+        case Missed():
+            return status.to(State.RETRY, outcome.failure.reason, outcome.failure.detail)
+    return status.to(State.RETRY, Reason.OUT_OF_TOKENS, "waits for tokens")
+
+
+def _again(status: ProductStatus, reason: Reason, detail: str, attempts: int) -> ProductStatus:
+    last = status.attempts + 1 >= attempts
+    return status.to(State.FAILED if last else State.RETRY, reason, detail, tried=True)
+
+
+def _wait_seconds(
+    status: ProductStatus, outcome: Outcome | None, patience: Patience, needed: int, now: datetime
+) -> float:
+    usual = patience.retry.wait_seconds(max(1, status.attempts), 0.0, patience.jitter) or patience.retry.base_seconds
+    if isinstance(outcome, Missed) and isinstance(outcome.failure, ProviderThrottled):
+        tokens = outcome.failure.tokens
+        return max(tokens.wait_seconds(needed, now), 1.0) if tokens is not None else usual
+    return usual
+
+
+def until(now: datetime, wait_seconds: float | None) -> datetime | None:
+    """Return the instant after a wait, None for no wait."""
+    return None if wait_seconds is None else now + timedelta(seconds=wait_seconds)

@@ -1,0 +1,246 @@
+"""Working on batches, round by round: claim, ask, commit once, settle, and only then let go of the messages.
+
+What the table holds was paid for, so it is written before the ledger says DONE; a worker that dies between the two
+leaves rows that the next one finds, and asks for nothing again. A worker that was taken for dead is refused by the
+ledger before it commits, and the table keeps the later row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from salesintel_dagster.domain.clock import Clock
+from salesintel_dagster.domain.enrichment.batch import Batch, State
+from salesintel_dagster.domain.enrichment.facts import ProductFacts
+from salesintel_dagster.domain.enrichment.job import job_of
+from salesintel_dagster.domain.enrichment.product import LookUpKey
+from salesintel_dagster.domain.enrichment.rows import RowSource, row, table_of
+from salesintel_dagster.domain.enrichment.tokens import TokenLevel
+from salesintel_dagster.domain.errors import LedgerUnavailable, QueueUnavailable, TableError
+from salesintel_dagster.flows.enrichment.claims import Claimer, Held
+from salesintel_dagster.flows.enrichment.outcomes import Judgement, Patience, judged, until
+from salesintel_dagster.flows.enrichment.parts import EnrichmentParts, WorkLimits
+from salesintel_dagster.flows.enrichment.requests import Asked, Asking, Outcome, open_products, planned
+
+BEATS_A_LEASE = 3
+RUN_PROPERTY, BATCHES_PROPERTY = "salesintel.run-id", "salesintel.batches"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round did. `states` counts the products of the batches it settled, as they stand after it."""
+
+    messages: int
+    batches: int
+    requests: int
+    states: Mapping[str, int]
+    rows_written: int
+    recovered: int
+    waiting: int
+    poison: int
+    seconds: float
+    tokens: TokenLevel | None
+    batch_seconds: tuple[float, ...] = ()
+    store_error: TableError | None = None
+
+    def line(self) -> str:
+        """Return it as one log line."""
+        states = " ".join(f"{name}={count}" for name, count in sorted(self.states.items()))
+        tokens = "unknown" if self.tokens is None else str(self.tokens.left)
+        return (
+            f"[Enrichment] Round done batches={self.batches} requests={self.requests} rows={self.rows_written} "
+            f"waiting={self.waiting} poison={self.poison} tokens={tokens} seconds={self.seconds:.2f} {states}".rstrip()
+        )
+
+
+@dataclass(slots=True)
+class _Keeping:
+    """The batches whose requests are under way, as they are kept alive."""
+
+    held: list[Held]
+    beat_at: float
+
+
+class Worker:
+    """One worker of one run; `run_id` goes into rows and snapshots, `new_token` makes a lease's owner."""
+
+    def __init__(  # noqa: PLR0913 - what a worker is made of, all by name
+        self,
+        parts: EnrichmentParts,
+        limits: WorkLimits,
+        *,
+        run_id: str,
+        new_token: Callable[[], str],
+        clock: Clock,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._parts = parts
+        self._limits = limits
+        self._run_id = run_id
+        self._clock = clock
+        self._tell = tell
+        self._claimer = Claimer(parts.ledger.batches, parts.queue, limits, clock, new_token, tell)
+
+    def drain(self, seconds: float, poll_seconds: float) -> Iterator[Round]:
+        """Work until the queue gives nothing for `poll_seconds`, and begin no round after `seconds`.
+
+        Raises LedgerUnavailable, QueueUnavailable, TableError; batches that were held come again.
+        """
+        ends_at = self._clock.monotonic() + seconds
+        while self._clock.monotonic() < ends_at:
+            done = self.round(poll_seconds)
+            if done is None:
+                return
+            self._tell(done.line())
+            yield done
+            if done.store_error is not None:
+                raise done.store_error
+
+    def round(self, poll_seconds: float) -> Round | None:
+        """Receive once and work on what came; None where nothing came."""
+        messages = self._parts.queue.receive(self._limits.batches_at_once, poll_seconds)
+        if not messages:
+            return None
+        began = self._clock.monotonic()
+        claims = self._claimer.claim(messages)
+        level = self._parts.ledger.tokens.last(self._parts.provider.name)
+        held = [self._recovered(one) for one in claims.held]
+        asking, waits = affordable(held, level, self._clock.now())
+        asked_at = self._clock.now()
+        keeping = _Keeping(asking, self._clock.monotonic())
+        asked = self._asked(keeping)
+        ours = self._claimer.keep(keeping.held)
+        written, error = self._committed(ours, asked.outcomes, asked_at)
+        judgements = [(one, self._judged(one.batch, asked.outcomes, stored=error is None)) for one in ours]
+        judgements += [
+            (one, replace(self._judged(one.batch, {}, stored=True), wait_seconds=wait)) for one, wait in waits
+        ]
+        settled = self._settled(judgements)
+        self._note_tokens(asked.tokens)
+        return Round(
+            messages=len(messages),
+            batches=len(held),
+            requests=asked.requests,
+            states=Counter(status.told for batch in settled for status in batch.statuses),
+            rows_written=written,
+            recovered=sum(_done(one.batch) for one in held) - sum(_done(one.batch) for one in claims.held),
+            waiting=claims.waiting + len(waits),
+            poison=claims.poison,
+            seconds=self._clock.monotonic() - began,
+            tokens=asked.tokens or level,
+            batch_seconds=tuple(_seconds(batch) for batch in settled if batch.is_final),
+            store_error=error,
+        )
+
+    def _recovered(self, held: Held) -> Held:
+        """Find in the table what the silent owner of a batch has paid for and written."""
+        if not held.taken_over:
+            return held
+        batch = held.batch
+        wanted = [product.product_id for product in open_products(batch)]
+        job = job_of(batch.key.plan)
+        rows = self._parts.table.held(batch.key.tenant, wanted, ("product_id", "job_id")).to_pylist()
+        found = {one["product_id"] for one in rows if one["job_id"] == job}
+        statuses = tuple(
+            status.to(State.DONE) if status.state is State.RUNNING and product.product_id in found else status
+            for product, status in zip(batch.products, batch.statuses, strict=True)
+        )
+        return replace(held, batch=replace(batch, statuses=statuses))
+
+    def _asked(self, keeping: _Keeping) -> Asked:
+        requests = planned([one.batch for one in keeping.held], self._parts.provider)
+
+        def beat() -> None:
+            if self._clock.monotonic() - keeping.beat_at < self._limits.lease_seconds / BEATS_A_LEASE:
+                return
+            keeping.beat_at = self._clock.monotonic()
+            try:
+                keeping.held = self._claimer.keep(keeping.held)
+            except (LedgerUnavailable, QueueUnavailable) as error:
+                self._tell(f"[Enrichment] Leases were not prolonged: {error}")
+
+        return Asking(self._parts.provider, self._limits.concurrency, beat).ask(requests) if requests else Asked()
+
+    def _committed(
+        self, ours: Sequence[Held], outcomes: Mapping[LookUpKey, Outcome], asked_at: datetime
+    ) -> tuple[int, TableError | None]:
+        """Write the rows of batches that are still ours, in one commit; return their number, or what hindered it."""
+        rows = [
+            row(self._source(one.batch, asked_at), product, facts)
+            for one in ours
+            for product in open_products(one.batch)
+            if isinstance(facts := outcomes.get(product.key), ProductFacts)
+        ]
+        if not rows:
+            return 0, None
+        properties = {RUN_PROPERTY: self._run_id, BATCHES_PROPERTY: ",".join(one.batch.key.batch_id for one in ours)}
+        try:
+            return self._parts.table.merge(table_of(rows), properties).rows_written, None
+        except TableError as error:
+            return 0, error
+
+    def _source(self, batch: Batch, asked_at: datetime) -> RowSource:
+        key, provider = batch.key, self._parts.provider.name
+        return RowSource(key.tenant, key.catalog_id, job_of(key.plan), provider, self._run_id, asked_at)
+
+    def _judged(self, batch: Batch, outcomes: Mapping[LookUpKey, Outcome], *, stored: bool) -> Judgement:
+        patience = Patience(self._limits.attempts, self._limits.retry, self._clock.jitter())
+        return judged(batch, outcomes, patience, self._clock.now(), stored=stored)
+
+    def _settled(self, judgements: Sequence[tuple[Held, Judgement]]) -> list[Batch]:
+        """Write the outcomes to the ledger, then let go of the messages; return the batches that were still ours."""
+        now = self._clock.now()
+        settled: list[tuple[Held, Batch]] = []
+        for one, judgement in judgements:
+            after = one.batch.settled(judgement.statuses, until(now, judgement.wait_seconds), now)
+            if self._parts.ledger.batches.replace(one.batch, after):
+                settled.append((one, after))
+            else:
+                self._tell(f"[Enrichment] Batch {after.key} was taken over; our outcome is refused")
+        self._parts.queue.delete([one.message for one, batch in settled if batch.is_final])
+        for one, batch in settled:
+            if not batch.is_final:
+                self._claimer.postpone(one.message, batch, batch.not_before or now)
+        return [batch for _, batch in settled]
+
+    def _note_tokens(self, tokens: TokenLevel | None) -> None:
+        if tokens is None:
+            return
+        try:
+            self._parts.ledger.tokens.note(self._parts.provider.name, tokens)
+        except LedgerUnavailable as error:
+            self._tell(f"[Enrichment] The token level was not kept: {error}")
+
+
+def affordable(
+    held: Sequence[Held], level: TokenLevel | None, now: datetime
+) -> tuple[list[Held], list[tuple[Held, float]]]:
+    """Part batches into those that there are tokens for and those that wait, each until its own turn comes."""
+    if level is None:
+        return list(held), []
+    asking: list[Held] = []
+    waits: list[tuple[Held, float]] = []
+    paid: set[LookUpKey] = set()
+    for one in held:
+        new = {product.key for product in open_products(one.batch)} - paid
+        paid |= new
+        wait = level.wait_seconds(len(new), now) if new else 0.0
+        level = level.less(len(new))
+        if wait > 0:
+            waits.append((one, wait))
+        else:
+            asking.append(one)
+    return asking, waits
+
+
+def _done(batch: Batch) -> int:
+    return sum(status.state is State.DONE for status in batch.statuses)
+
+
+def _seconds(batch: Batch) -> float:
+    if batch.started_at is None or batch.finished_at is None:
+        return 0.0
+    return (batch.finished_at - batch.started_at).total_seconds()

@@ -1,0 +1,77 @@
+"""`sales_history` in memory, with failures on demand, and rows to put into one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+
+import pyarrow as pa
+
+from salesintel_dagster.adapters.history_table import months_of
+from salesintel_dagster.domain.columns import HISTORY_SCHEMA
+from salesintel_dagster.domain.day_frame import KEY, repeated_sale_ids
+from salesintel_dagster.domain.errors import DuplicateKeys, SchemaDrift, TableError
+from salesintel_dagster.domain.history_rows import Ingestion, history_rows
+from salesintel_dagster.domain.keyed_table import KeyedCommit, KeyedTable
+from salesintel_dagster.domain.sale_event import SaleEvent, SaleIdentity, parse_event
+from salesintel_dagster_tests.fakes.events import RULES, envelope, sold
+
+INGESTION = Ingestion("run-1", datetime(2026, 11, 21, 3, tzinfo=UTC))
+
+
+class InMemoryKeyedTable(KeyedTable):
+    """`rows` is what is stored by identity; `commits` the properties of every commit that stood.
+
+    `fail(CommitConflict("lost"))` makes the next write raise; `refuses` is asked of every row and raises for a bad one.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[SaleIdentity, dict[str, object]] = {}
+        self.commits: list[dict[str, str]] = []
+        self.refuses: Callable[[SaleIdentity], None] = lambda _identity: None
+        self._failures: deque[TableError] = deque()
+
+    def fail(self, error: TableError, *, times: int = 1) -> None:
+        self._failures.extend([error] * times)
+
+    def write_new(self, rows: pa.Table, properties: Mapping[str, str]) -> KeyedCommit:
+        if rows.schema.names != HISTORY_SCHEMA.names:
+            raise SchemaDrift("other columns")
+        if repeated_sale_ids(rows.select(KEY)):
+            raise DuplicateKeys("a sale id occurs more than once")
+        if self._failures:
+            raise self._failures.popleft()
+        new, conflicts = [], {}
+        for row in rows.to_pylist():
+            identity = SaleIdentity(row["tenant_id"], row["sale_id"])
+            self.refuses(identity)
+            held = self.rows.get(identity)
+            if held is None or held["event_version"] < row["event_version"]:
+                new.append((identity, row))
+            elif held["event_version"] == row["event_version"] and held["payload_hash"] != row["payload_hash"]:
+                conflicts[identity] = str(held["payload_hash"])
+        self.rows.update(new)
+        if new:
+            self.commits.append(dict(properties))
+        written = pa.Table.from_pylist([row for _, row in new], HISTORY_SCHEMA)
+        held_count = rows.num_rows - len(new) - len(conflicts)
+        snapshot = len(self.commits) if new else None
+        return KeyedCommit(snapshot, len(new), held_count, conflicts, months_of(written), 1, 0.0)
+
+    def of_day(self, tenant_id: str, day: date) -> Mapping[str, str]:
+        return {
+            identity.sale_id: str(row["payload_hash"])
+            for identity, row in self.rows.items()
+            if identity.tenant_id == tenant_id and row["sold_date"] == day
+        }
+
+
+def sold_event(sale_id: str = "S-1", **changed: object) -> SaleEvent:
+    found = parse_event(envelope(sold(sale_id, **changed)), RULES)
+    assert isinstance(found, SaleEvent), found
+    return found
+
+
+def sold_rows(*events: SaleEvent) -> pa.Table:
+    return history_rows(events, INGESTION)

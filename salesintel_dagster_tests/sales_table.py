@@ -1,0 +1,146 @@
+"""The sales table for tests: made as the template makes it, records to fill it, and faults to make it fail."""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+import yaml
+from botocore.awsrequest import AWSResponse
+
+from salesintel_dagster.adapters.aws import AwsClient
+from salesintel_dagster.adapters.infrastructure_request import template
+from salesintel_dagster.domain.calendar import Hemisphere, season
+from salesintel_dagster.domain.payload_hash import payload_hash
+from salesintel_dagster.domain.sale_record import EmbeddingPointer, SaleRecord
+
+DAY = date(2026, 11, 20)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short functions, each read as its argument."""
+
+
+def _argument(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> object:
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    assert isinstance(node, yaml.ScalarNode)
+    return loader.construct_scalar(node)
+
+
+_Loader.add_multi_constructor("!", _argument)
+
+
+@cache
+def resource_properties(name: str) -> dict[str, Any]:
+    """Return the properties of one of the template's resources."""
+    document = yaml.load(template(), _Loader)  # noqa: S506 - a SafeLoader underneath
+    properties: dict[str, Any] = document["Resources"][name]["Properties"]
+    return properties
+
+
+def table_properties() -> dict[str, Any]:
+    """Return the table's keys and indexes as the template has them."""
+    properties = resource_properties("SalesIntelligenceTable")
+    wanted = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
+    return {name: properties[name] for name in wanted}
+
+
+def make_table(client: AwsClient) -> str:
+    """Make a table of a name of its own. Its items do not expire by themselves: a test holds the clock."""
+    name = f"sales-{secrets.token_hex(6)}"
+    client.create_table(TableName=name, **table_properties())
+    return name
+
+
+def record(sale_id: str = "S-1", **changes: Any) -> SaleRecord:  # noqa: ANN401 - any field
+    """Return a sale of 20 November 2026 with everything in it, changed as told."""
+    day = changes.get("sold_date", DAY)
+    values: dict[str, Any] = {
+        "tenant": "acme",
+        "sale_id": sale_id,
+        "product_id": "P-1",
+        "category": "dress",
+        "brand": "Ilmari",
+        "condition": "good",
+        "sold_price": Decimal("35.50"),
+        "currency": "EUR",
+        "sold_at": datetime.combine(day, time(12, 30, 0, 7), UTC),
+        "sold_date": day,
+        "season": season(day, Hemisphere.NORTH),
+        "embedding": EmbeddingPointer("embeddings/ab/abcd", "amazon.titan-embed-image-v1", 1024),
+        "source_system": "carousel",
+        "listed_price": Decimal(49),
+        "days_to_sell": 12,
+        "vendor_id": "V-7",
+        "description": "A dress, worn twice",
+        **changes,
+    }
+    values.setdefault(
+        "payload_hash", payload_hash({"id": sale_id, "price": str(values["sold_price"]), "day": str(day)})
+    )
+    return SaleRecord(**values)
+
+
+Refusal = tuple[AWSResponse, dict[str, Any]]
+
+
+def refusal(code: str, **more: object) -> Refusal:
+    """Return what a `before-call` hook answers so that the call fails with an AWS error."""
+    parsed = {"Error": {"Code": code, "Message": "canary"}, "ResponseMetadata": {"HTTPStatusCode": 400}, **more}
+    return AWSResponse("", 400, {}, io.BytesIO()), parsed
+
+
+def answer(parsed: Mapping[str, Any]) -> Refusal:
+    """Return what a `before-call` hook answers in place of AWS."""
+    return AWSResponse("", 200, {}, io.BytesIO()), {"ResponseMetadata": {"HTTPStatusCode": 200}, **parsed}
+
+
+Hook = Callable[..., Refusal | None]
+
+
+@contextmanager
+def on_call(client: AwsClient, operation: str, hook: Hook) -> Iterator[None]:
+    """Let `hook` see each call of an operation, e.g. `TransactWriteItems`, and answer it if it likes."""
+    event = f"before-call.dynamodb.{operation}".rstrip(".")
+    client.meta.events.register_first(event, hook)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(event, hook)
+
+
+@contextmanager
+def on_answer(client: AwsClient, operation: str, hook: Callable[..., None]) -> Iterator[None]:
+    """Let `hook` see, and change, what AWS answered."""
+    event = f"after-call.dynamodb.{operation}"
+    client.meta.events.register_first(event, hook)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(event, hook)
+
+
+@contextmanager
+def calls_seen(client: AwsClient) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """Collect every call made meanwhile: operation and parameters."""
+    seen: list[tuple[str, dict[str, Any]]] = []
+
+    def see(model: Any, params: dict[str, Any], **_: object) -> None:  # noqa: ANN401 - botocore's
+        seen.append((model.name, json.loads(params["body"])))
+
+    with on_call(client, "", see):
+        yield seen
+
+
+def all_items(client: AwsClient, name: str) -> list[dict[str, Any]]:
+    """Return every item, upkeep items too."""
+    pages = client.get_paginator("scan").paginate(TableName=name, ConsistentRead=True)
+    return [item for page in pages for item in page["Items"]]
