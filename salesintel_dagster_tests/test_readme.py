@@ -29,7 +29,9 @@ STANDS_FOR = {
     "FOLDER": ".",
     "COMMAND": "status",
     "my_sales.csv": "README.md",
+    "sales.jsonl": "README.md",
     "my_photos": ".",
+    "CATALOG.csv": "README.md",
 }
 MACHINE_PATH = re.compile(r"(?<![\w.…~])/(?:work|home|root|Users)/[\w.-]+")
 REGISTRY = re.compile(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from salesintel_dagster.adapters.table_layout import load_or_create
+from salesintel_dagster.adapters.table_layout import PARTITION_COLUMNS, load_or_create
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 class OpenedTable:
     """Call it for the table's present state. Raises SchemaDrift, and the vendor's errors."""
 
-    def __init__(self, connect: Callable[[], Catalog], name: str, columns: pa.Schema) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Catalog],
+        name: str,
+        columns: pa.Schema,
+        partitions: tuple[str, ...] = PARTITION_COLUMNS,
+    ) -> None:
         self._connect = connect
         self._name = name
         self._columns = columns
+        self._partitions = partitions
         self._catalog: Catalog | None = None
         self._lock = threading.Lock()
 
@@ -30,4 +37,4 @@ class OpenedTable:
         with self._lock:
             if self._catalog is None:
                 self._catalog = self._connect()
-        return load_or_create(self._catalog, self._name, self._columns)
+        return load_or_create(self._catalog, self._name, self._columns, self._partitions)

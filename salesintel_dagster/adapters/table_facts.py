@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import reduce
 
 import pyarrow as pa
 from pyiceberg.conversions import from_bytes
@@ -42,7 +43,10 @@ class LiveFiles:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._told_apart = {DAY, SOURCE} <= set(table.schema().column_names) and all(
+        names = set(table.schema().column_names)
+        # A table that knows neither days nor sources (product_enrichment) has partitions alone.
+        self._by_day = {DAY, SOURCE} <= names
+        self._told_apart = (self._by_day or not {DAY, SOURCE} & names) and all(
             isinstance(field.transform, IdentityTransform) for field in table.spec().fields
         )
         self._tasks = {task.file.file_path: task for task in table.scan().plan_files()}
@@ -64,6 +68,8 @@ class LiveFiles:
     def _place(self, file: DataFile) -> Place | None:
         """Return what all rows of the file share; None where a column that should be shared is not."""
         partition = tuple(file.partition[position] for position in range(len(self._table.spec().fields)))
+        if not self._by_day:
+            return Place(partition, None, None)
         shared: list[object] = []
         for name in (DAY, SOURCE):
             low, high = self._bounds(file, name)
@@ -102,11 +108,11 @@ def within(table: Table, places: Sequence[Place]) -> BooleanExpression:
     schema = table.schema()
     names = [schema.find_column_name(field.source_id) or "" for field in table.spec().fields]
     values = zip(names, places[0].partition, strict=True)
-    return And(
-        among(DAY, {place.day for place in places}),
-        among(SOURCE, {place.source for place in places}),
-        *(absent(name) if value is None else equal(name, value) for name, value in values),
-    )
+    meant = [absent(name) if value is None else equal(name, value) for name, value in values]
+    if places[0].day is not None:
+        meant += [among(DAY, {place.day for place in places}), among(SOURCE, {place.source for place in places})]
+    everything: BooleanExpression = AlwaysTrue()
+    return reduce(And, meant, everything)
 
 
 def manifest_facts(table: Table, manifests: Iterable[ManifestFile]) -> tuple[ManifestFact, ...]:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 NAMESPACE = "pricing_intelligence"
 SALES_TABLE = "smartgo_sales"
 HISTORY_TABLE = "sales_history"
-TABLES = (SALES_TABLE,)
+ENRICHMENT_TABLE = "product_enrichment"
+TABLES = (SALES_TABLE, ENRICHMENT_TABLE)
 """Every table that upkeep looks after."""
 PARTITION_COLUMNS = ("tenant_id", "year", "month")
 PARTITION_FIELD_IDS_FROM = 1000
@@ -82,8 +83,8 @@ def sales_schema(columns: pa.Schema = SALES_SCHEMA) -> Schema:
     return pyarrow_to_schema(pa.schema(fields))
 
 
-def partition_spec(schema: Schema) -> PartitionSpec:
-    """Return identity partitions by tenant, year and month; month() and day() would need a 38 MB extra."""
+def partition_spec(schema: Schema, partitions: tuple[str, ...] = PARTITION_COLUMNS) -> PartitionSpec:
+    """Return identity partitions, by tenant, year and month; month() and day() would need a 38 MB extra."""
     from pyiceberg.partitioning import PartitionField, PartitionSpec  # noqa: PLC0415 - lazy
     from pyiceberg.transforms import IdentityTransform  # noqa: PLC0415 - lazy
 
@@ -95,12 +96,17 @@ def partition_spec(schema: Schema) -> PartitionSpec:
                 transform=IdentityTransform(),
                 name=name,
             )
-            for number, name in enumerate(PARTITION_COLUMNS)
+            for number, name in enumerate(partitions)
         )
     )
 
 
-def load_or_create(catalog: Catalog, name: str, columns: pa.Schema = SALES_SCHEMA) -> Table:
+def load_or_create(
+    catalog: Catalog,
+    name: str,
+    columns: pa.Schema = SALES_SCHEMA,
+    partitions: tuple[str, ...] = PARTITION_COLUMNS,
+) -> Table:
     """Return the table, made on first use; of two that make it at once, both get the same one.
 
     Raises SchemaDrift where a table of that name is laid out otherwise, and the vendor's errors.
@@ -111,19 +117,19 @@ def load_or_create(catalog: Catalog, name: str, columns: pa.Schema = SALES_SCHEM
     try:
         table = catalog.load_table(identifier)
     except NoSuchTableError:
-        table = _create(catalog, identifier, columns)
-    check_layout(table, columns)
+        table = _create(catalog, identifier, columns, partitions)
+    check_layout(table, columns, partitions)
     return table
 
 
-def _create(catalog: Catalog, identifier: tuple[str, str], columns: pa.Schema) -> Table:
+def _create(catalog: Catalog, identifier: tuple[str, str], columns: pa.Schema, partitions: tuple[str, ...]) -> Table:
     from pyiceberg.exceptions import TableAlreadyExistsError  # noqa: PLC0415 - lazy
 
     _ensure_namespace(catalog)
     schema = sales_schema(columns)
     try:
         return catalog.create_table(
-            identifier, schema, partition_spec=partition_spec(schema), properties=TABLE_PROPERTIES
+            identifier, schema, partition_spec=partition_spec(schema, partitions), properties=TABLE_PROPERTIES
         )
     except TableAlreadyExistsError:
         return catalog.load_table(identifier)
@@ -138,7 +144,9 @@ def _ensure_namespace(catalog: Catalog) -> None:
             raise
 
 
-def check_layout(table: Table, columns: pa.Schema = SALES_SCHEMA) -> None:
+def check_layout(
+    table: Table, columns: pa.Schema = SALES_SCHEMA, partitions: tuple[str, ...] = PARTITION_COLUMNS
+) -> None:
     """Refuse a table whose columns or partitions are not ours. Raises SchemaDrift naming each difference."""
     found = {field.name: f"{field.field_type} {_presence(field.required)}" for field in table.schema().fields}
     expected = {field.name: f"{field.field_type} {_presence(field.required)}" for field in sales_schema(columns).fields}
@@ -149,8 +157,8 @@ def check_layout(table: Table, columns: pa.Schema = SALES_SCHEMA) -> None:
     ]
     schema = table.schema()
     spec = [f"{field.transform}({schema.find_column_name(field.source_id)})" for field in table.spec().fields]
-    if spec != [f"identity({name})" for name in PARTITION_COLUMNS]:
-        differences.append(f"partitions: expected identity of {', '.join(PARTITION_COLUMNS)}, found {', '.join(spec)}")
+    if spec != [f"identity({name})" for name in partitions]:
+        differences.append(f"partitions: expected identity of {', '.join(partitions)}, found {', '.join(spec)}")
     differences += [
         f"{name}: expected {SERIALIZABLE}, found {table.properties[name]}, under which two writers double a day"
         for name in ISOLATION

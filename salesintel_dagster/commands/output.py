@@ -40,9 +40,9 @@ def echo_array(rows: Iterable[object]) -> None:
     click.echo("]" if before != "[" else "[]")
 
 
-def counted(number: int, noun: str) -> str:
-    """Return `1 row`, `2 rows`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return `1 row`, `2 rows`; `plural` where it is not made with an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
 
 
 def printable(text: str) -> str:

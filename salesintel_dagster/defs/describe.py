@@ -9,6 +9,7 @@ import dagster as dg
 import pyarrow as pa
 
 from salesintel_dagster.domain.checks import Severity, Verdict
+from salesintel_dagster.domain.column_meanings import MEANINGS
 from salesintel_dagster.flows.export.day import StageDone
 from salesintel_dagster.flows.export.embeddings import ImagesEmbedded
 from salesintel_dagster.flows.export.images import ImagesFetched
@@ -19,10 +20,15 @@ Metadata = Mapping[str, Any]
 
 
 def column_schema(schema: pa.Schema) -> dg.TableSchema:
-    """Return an Arrow schema as Dagster's, for the Columns tab."""
+    """Return an Arrow schema as Dagster's, for the Columns tab, each column with its meaning."""
     return dg.TableSchema(
         columns=[
-            dg.TableColumn(field.name, str(field.type), constraints=dg.TableColumnConstraints(nullable=field.nullable))
+            dg.TableColumn(
+                field.name,
+                str(field.type),
+                description=MEANINGS[field.name],
+                constraints=dg.TableColumnConstraints(nullable=field.nullable),
+            )
             for field in schema
         ]
     )

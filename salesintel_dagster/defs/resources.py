@@ -12,8 +12,9 @@ import dagster as dg
 from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.defs.io_managers import NoValuesIOManager
+from salesintel_dagster.domain.metrics import NAMESPACE
 from salesintel_dagster.settings import Settings
-from salesintel_dagster.wiring import embedding_cost, sales
+from salesintel_dagster.wiring import embedding_cost, enrichment, metrics, sales
 from salesintel_dagster.wiring.sources import sale_source
 
 
@@ -57,6 +58,10 @@ def build(settings: Settings) -> dict[str, object]:
             lambda: wiring.progress_ledger(settings, clients()),
             f"DynamoDB table {settings.progress_table_name}: export progress by day and run.",
         ),
+        "cloudwatch": _resource(
+            lambda: metrics.metric_sink(settings, clients()),
+            f"CloudWatch namespace {NAMESPACE}, stage {settings.stage}: each day's metrics.",
+        ),
         "embedding_spend": _resource(
             lambda: embedding_cost.spend_ledger(settings, clients()),
             f"DynamoDB table {settings.progress_table_name}: what all runs of a day spent on embeddings, "
@@ -66,7 +71,35 @@ def build(settings: Settings) -> dict[str, object]:
             lambda: sales.ttl_store(settings, clients()),
             f"DynamoDB table {settings.sales_table_name} as the TTL backfill sees it: all tenants' items.",
         ),
+        **_of_enrichment(settings, clients),
         "io_manager": NoValuesIOManager(),
+    }
+
+
+def _of_enrichment(settings: Settings, clients: Callable[[], AwsClients]) -> dict[str, object]:
+    return {
+        "enrichment_ledger": _resource(
+            lambda: enrichment.enrichment_ledger(settings, clients()),
+            f"DynamoDB table {settings.enrichment_table_name}: enrichment jobs, batches, token levels.",
+        ),
+        "enrichment_queue": _resource(
+            lambda: enrichment.enrichment_queue(settings, clients()),
+            f"SQS queue {settings.enrichment_queue_name}: batches that wait.",
+        ),
+        "enrichment_dead_letters": _resource(
+            lambda: enrichment.enrichment_dead_letters(settings, clients()),
+            f"SQS queue {settings.enrichment_dlq_name}: batches that no worker survived.",
+        ),
+        "keepa": _resource(
+            lambda: enrichment.enrichment_provider(settings),
+            f"Product facts from {settings.keepa_url}, Amazon locale {settings.keepa_domain}, "
+            f"at most {settings.enrichment_request_products} products a request.",
+        ),
+        "enrichment_table": _resource(
+            lambda: enrichment.enrichment_table(settings),
+            f"Iceberg table pricing_intelligence.product_enrichment, catalog {settings.catalog.value}, "
+            f"warehouse {settings.warehouse_uri}.",
+        ),
     }
 
 

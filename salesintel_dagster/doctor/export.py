@@ -11,9 +11,9 @@ from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws_probes import (
     DENIED,
     MISSING,
+    bucket_key,
     bucket_region,
     check_key,
-    check_model,
     check_put,
     expiry_attribute,
 )
@@ -32,7 +32,7 @@ from salesintel_dagster.domain.errors import (
     StoreUnavailable,
 )
 from salesintel_dagster.domain.source import ConnectionParameters
-from salesintel_dagster.domain.tls import is_local
+from salesintel_dagster.domain.tls import UNVERIFIED_TLS, is_local
 from salesintel_dagster.settings import Catalog, variable_of
 from salesintel_dagster.wiring.sources import sale_source
 
@@ -83,16 +83,17 @@ def source_tls(patient: Patient) -> Finding:
 
 
 def tls(connection: ConnectionParameters, parameter: str) -> Finding:
-    """Judge a connection's sslmode; whether the server meets it is what connecting shows."""
+    """Judge a connection's mode; less than the policy asks for was refused when the parameter was read."""
     mode = connection.tls_mode
     if mode == "verify-full":
         return ok("verify-full: encrypted, and the server's certificate and name are checked")
     if is_local(connection.host):
         return ok(f"{mode}, to this machine itself")
-    remedy = f"set sslmode to verify-full, and sslrootcert to the server's CA, in {parameter}"
-    if mode in ENCRYPTED:
-        return warn(f"{mode}: encrypted, but any server with any name may answer", remedy)
-    return fail(f"{mode}: password and sales may cross the network readable", remedy)
+    told = (
+        "encrypted, but any server with any name may answer" if mode in ENCRYPTED else "may cross the network readable"
+    )
+    remedy = f"set sslmode to verify-full and sslrootcert to the server's CA, and take {UNVERIFIED_TLS} out"
+    return warn(f"{mode}, as {UNVERIFIED_TLS} lets it: {told}", f"{remedy}, in {parameter}")
 
 
 def source_database(patient: Patient) -> Finding:
@@ -125,7 +126,22 @@ def object_store(patient: Patient) -> Finding:
     except StoreUnavailable as error:
         action = "s3:PutObject and s3:GetObject" if settings.object_folder is None else "writing"
         return fail(str(error), f"let this role do {action} under staging/ (docs/aws.md, IAM)")
-    return ok(f"put, got and listed {settings.object_folder or settings.bucket_name}/{PROBE_OBJECT}")
+    found = f"put, got and listed {settings.object_folder or settings.bucket_name}/{PROBE_OBJECT}"
+    return ok(found) if settings.kms_key_arn is None else _encryption(patient, found)
+
+
+def _encryption(patient: Patient, found: str) -> Finding:
+    """Compare the bucket's key with ours: Iceberg's files are encrypted by the bucket's."""
+    ours, bucket = patient.settings.kms_key_arn, patient.settings.bucket_name
+    if patient.settings.object_folder is not None:
+        return warn(f"{found}, which encrypts nothing", f"{variable_of('kms_key_arn')} is for a bucket")
+    key = bucket_key(patient.clients.client("s3"), bucket)
+    if key is None:
+        return ok(f"{found} by our key; not asked for the bucket's (needs s3:GetEncryptionConfiguration)")
+    if key != ours:
+        told = f"{found}; but the bucket encrypts Iceberg's files by {key or 'the key of S3'}, not by {ours}"
+        return fail(told, f"{DEPLOY} gives the bucket the key of {variable_of('kms_key_arn')}")
+    return ok(f"{found}; the bucket has our key, too")
 
 
 def _bucket(patient: Patient) -> Finding | None:
@@ -200,14 +216,12 @@ def embedding_model(patient: Patient) -> Finding:
     """Ask the model for nothing, which is refused and free; with `paid_call`, for the vector of one small picture."""
     settings = patient.settings
     where = f"{settings.embedding_model} in {settings.bedrock_region}"
-    if not patient.paid_call:
-        try:
-            check_model(patient.clients.client("bedrock-runtime"), settings.embedding_model)
-        except AwsRefused as refused:
-            return fail(str(refused), _model_remedy(patient))
-        return ok(f"{where} answers, and we may invoke it (nothing was paid; --paid-call makes one vector)")
+    embedder = wiring.embedder(settings, patient.clients)
     try:
-        vector = wiring.embedder(settings, patient.clients).embed(_picture())
+        if not patient.paid_call:
+            embedder.check()
+            return ok(f"{where} answers, and we may invoke it (nothing was paid; --paid-call makes one vector)")
+        vector = embedder.embed(_picture())
     except EmbeddingFailure as failure:
         return fail(str(failure), _model_remedy(patient))
     return ok(f"{where} made a vector of {len(vector) // 4} values (one paid call)")

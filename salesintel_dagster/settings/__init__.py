@@ -16,10 +16,12 @@ from salesintel_dagster.domain.errors import SettingInvalid
 from salesintel_dagster.settings.alerts import AlertSettings
 from salesintel_dagster.settings.deployment import DeploymentSettings
 from salesintel_dagster.settings.embedding_cost import EmbeddingCostSettings
+from salesintel_dagster.settings.encryption import EncryptionSettings
 from salesintel_dagster.settings.enrichment import EnrichmentSettings
 from salesintel_dagster.settings.events import EventSettings
 from salesintel_dagster.settings.export import ExportSettings
 from salesintel_dagster.settings.kinds import Catalog, Mode
+from salesintel_dagster.settings.metrics import MetricSettings
 from salesintel_dagster.settings.sales import SalesTableSettings
 from salesintel_dagster.settings.source import SourceSettings
 
@@ -47,6 +49,8 @@ class Settings(
     AlertSettings,
     EnrichmentSettings,
     EventSettings,
+    EncryptionSettings,
+    MetricSettings,
     EmbeddingCostSettings,
     ExportSettings,
     DeploymentSettings,

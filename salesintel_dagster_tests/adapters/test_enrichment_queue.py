@@ -28,7 +28,7 @@ def queue(request: pytest.FixtureRequest, name: str) -> BatchQueue:
         return InMemoryQueue(SYSTEM_CLOCK)
     aws = request.getfixturevalue("aws")
     aws.client("sqs").create_queue(QueueName=name, Attributes={"VisibilityTimeout": "300"})
-    return SqsBatchQueue(aws.client("sqs"), name)
+    return SqsBatchQueue(aws.client("sqs"), name, 300)
 
 
 class TestEveryQueue:
@@ -71,7 +71,7 @@ class TestSqs:
     @pytest.fixture
     def sqs(self, aws: AwsClients, name: str) -> tuple[Any, SqsBatchQueue]:
         aws.client("sqs").create_queue(QueueName=name)
-        return aws.client("sqs"), SqsBatchQueue(aws.client("sqs"), name)
+        return aws.client("sqs"), SqsBatchQueue(aws.client("sqs"), name, 300)
 
     def test_h7_no_request_is_larger_than_sqs_takes(self, sqs: tuple[Any, SqsBatchQueue]):
         client, queue = sqs
@@ -106,18 +106,6 @@ class TestSqs:
         client.meta.events.register(f"after-call.sqs.{operation}", fail_the_second)
         assert call(queue) == expected
 
-    def test_f14_a_message_that_cannot_be_kept_is_told(self, sqs: tuple[Any, SqsBatchQueue]):
-        client, queue = sqs
-        queue.send(["one"])
-        messages = queue.receive(10, 0)
-
-        def fail(parsed: dict[str, Any], **_: object) -> None:
-            parsed["Failed"] = [{"Id": "0", "Code": "InternalError", "SenderFault": False}]
-
-        client.meta.events.register("after-call.sqs.ChangeMessageVisibilityBatch", fail)
-        with pytest.raises(QueueUnavailable, match="InternalError"):
-            queue.extend(messages, 60)
-
     def test_f19_a_queue_that_is_not_there_is_one_clear_error(self, aws: AwsClients):
         with pytest.raises(QueueUnavailable, match=r"queue nowhere: .*NonExistentQueue"):
-            SqsBatchQueue(aws.client("sqs"), "nowhere").depth()
+            SqsBatchQueue(aws.client("sqs"), "nowhere", 300).depth()

@@ -470,6 +470,14 @@ def test_a_server_that_lets_nobody_in_is_unavailable_in_our_own_words(
     assert not [piece for piece in (*PIECES, shop.connection.password) if piece in told]
 
 
+def test_a_database_that_is_closed_for_maintenance_is_told(shop: Shop):
+    closed = f"{shop.connection.database}_closed"
+    shop.run(f"CREATE DATABASE {closed} ALLOW_CONNECTIONS false")
+    source = SmartGoSource(replace(shop.connection, database=closed), SourceMapping(tenants=TENANTS), "EUR")
+    with pytest.raises(SourceUnavailable, match="the database takes no connections now"), source.read(WINDOW):
+        pytest.fail("the reading began")
+
+
 def test_a_server_that_does_not_answer_is_given_up_within_the_connect_timeout():
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         connection = ConnectionParameters(

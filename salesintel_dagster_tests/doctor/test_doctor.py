@@ -16,7 +16,7 @@ from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.doctor.deployment import room, skew
 from salesintel_dagster_tests import services as running
 from salesintel_dagster_tests.command_line import call
-from salesintel_dagster_tests.doctor.wards import Ward
+from salesintel_dagster_tests.doctor.wards import SHIPPED, Ward
 from salesintel_dagster_tests.fakes.sales_api import TOKEN, sales_api
 from salesintel_dagster_tests.fakes.webhook import status, webhook_server
 from salesintel_dagster_tests.local.stand_ins import call_json
@@ -124,16 +124,23 @@ def test_a_mapped_column_that_is_not_there(broken: Ward):
 
 
 @pytest.mark.parametrize(
-    "sslmode,told",
+    "changes,told",
     [
-        ("verify-full", "ok: verify-full"),
-        ("require", "warn: require: encrypted, but any server"),
-        ("prefer", "fail: prefer: password and sales may cross the network readable"),
+        ({"sslmode": "verify-full"}, "ok: verify-full"),
+        ({"sslmode": "require"}, "fail: SSM parameter {name}: sslmode: expected verify-full"),
+        (
+            {"sslmode": "require", "allow_unverified_tls": True},
+            "warn: require, as allow_unverified_tls lets it",
+        ),
+        (
+            {"sslmode": "prefer", "allow_unverified_tls": True},
+            "may cross the network readable -> set sslmode",
+        ),
     ],
 )
-def test_tls_that_does_not_keep_the_password(broken: Ward, sslmode: str, told: str):
-    broken.store_parameter(host="db.invalid", sslmode=sslmode, allow_unverified_tls=True)
-    assert told in broken.doctor("source TLS").says("source TLS")
+def test_tls_that_does_not_keep_the_password(broken: Ward, changes: dict[str, object], told: str):
+    broken.store_parameter(host="db.invalid", **changes)
+    assert told.format(name=broken.name) in broken.doctor("source TLS").says("source TLS")
 
 
 def test_a_source_that_is_an_api(broken: Ward):
@@ -242,6 +249,27 @@ def test_a_paid_call_is_made_when_it_is_asked_for(ward: Ward, titan_url: str):
     assert call_json("GET", f"{titan_url}/stats")["calls"] == before + 1
 
 
+def test_a_key_that_the_bucket_does_not_have(ward: Ward):
+    """I8: what Arrow writes is encrypted by the bucket's key, not by ours."""
+    key = "arn:aws:kms:eu-west-1:123456789012:key/0b5e3c2a-7c1d-4a37-9a53-2f1f6f4b9d11"
+    missing = ward.doctor("object store", SALESINTEL_KMS_KEY_ARN=key)
+    assert missing.ill == ["object store"]
+    assert "encrypts Iceberg's files by the key of S3, not by" in missing.says("object store")
+    assert "salesintel deploy --apply gives the bucket the key of SALESINTEL_KMS_KEY_ARN" in missing.says(
+        "object store"
+    )
+    s3, bucket = ward.clients.client("s3"), ward.resources["AnalyticsBucket"]
+    before = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]
+    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    ours = {"Rules": [{"ApplyServerSideEncryptionByDefault": default}]}
+    s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=ours)
+    try:
+        told = ward.doctor("object store", SALESINTEL_KMS_KEY_ARN=key)
+        assert (told.ill, "the bucket has our key, too" in told.says("object store")) == ([], True)
+    finally:
+        s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=before)
+
+
 def test_a_topic_that_is_gone(ward: Ward):
     arn = ward.resources["AlertsTopic"].replace("salesintel-alerts", "deleted")
     told = ward.doctor("alerts", SALESINTEL_ALERT_TOPIC_ARN=arn)
@@ -289,6 +317,22 @@ def test_an_instance_without_its_safety(ward: Ward, tmp_path: Path):
         assert word in bare.says("dagster instance")
     (tmp_path / "dagster.yaml").write_text("nonsense: 1\n")
     assert "mend it" in ward.doctor("dagster", DAGSTER_HOME=str(tmp_path)).says("dagster instance")
+
+
+def test_an_ecs_instance_without_image_region_or_the_driver_that_works(
+    ward: Ward, services: running.Services, tmp_path: Path
+):
+    launcher = "run_launcher: {module: dagster_aws.ecs, class: EcsRunLauncher}\n"
+    storage = "storage: {postgres: {postgres_url: {env: DAGSTER_POSTGRES_URL}}}\n"
+    (tmp_path / "dagster.yaml").write_text(SHIPPED.read_text() + launcher + storage)
+    home = {"DAGSTER_HOME": str(tmp_path), "AWS_DEFAULT_REGION": "eu-west-1"}
+    url = services.postgres.new_database()
+    told = ward.doctor("dagster", DAGSTER_POSTGRES_URL=url, **home).says("dagster instance")
+    assert "set DAGSTER_CURRENT_IMAGE to the image" in told
+    assert "let it begin with postgresql+psycopg2://" in told
+    (tmp_path / "dagster.yaml").write_text(launcher)
+    nowhere = ward.doctor("dagster", DAGSTER_HOME=str(tmp_path))
+    assert "set AWS_DEFAULT_REGION; it knows no AWS_REGION" in nowhere.says("dagster instance")
 
 
 def test_a_clock_that_is_off(ward: Ward):

@@ -19,14 +19,13 @@ from salesintel_dagster.domain.enrichment.ports import (
     EnrichmentJobs,
     EnrichmentTable,
     OpenJob,
-    QueueDepth,
-    QueuedMessage,
     TokenLevels,
     UnfinishedJobs,
 )
 from salesintel_dagster.domain.enrichment.rows import ENRICHMENT_SCHEMA
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
 from salesintel_dagster.domain.errors import DuplicateKeys, SchemaDrift
+from salesintel_dagster.domain.event_queue import QueueDepth, QueuedMessage
 from salesintel_dagster.flows.enrichment.parts import EnrichmentLedger
 from salesintel_dagster_tests.fakes.wire import Wire
 

@@ -13,6 +13,7 @@ from salesintel_dagster.domain.enrichment.batch import Batch, BatchKey
 from salesintel_dagster.domain.enrichment.facts import Answer, LookUp
 from salesintel_dagster.domain.enrichment.job import Job
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
+from salesintel_dagster.domain.event_queue import EventQueue
 
 
 class EnrichmentProvider(ABC):
@@ -104,48 +105,12 @@ class TokenLevels(ABC):
         """Keep a level, unless a newer one is kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedMessage:
-    """A message as one receive gave it: `handle` is that receive's and dies with its visibility timeout."""
-
-    message_id: str
-    body: str
-    handle: str
-    receive_count: int
-    sent_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class QueueDepth:
-    """Approximate numbers of messages: waiting, received and not yet deleted, not yet visible for the first time."""
-
-    waiting: int
-    in_flight: int
-    delayed: int
-
-
-class BatchQueue(ABC):
-    """The queue of batches, at least once, in no order; also its dead letters. All methods raise QueueUnavailable."""
+class BatchQueue(EventQueue):
+    """The queue of batches, or its dead letters: an event queue that is sent to as well."""
 
     @abstractmethod
     def send(self, bodies: Sequence[str]) -> tuple[int, ...]:
-        """Hand messages over; return the positions of those that the queue did not take."""
-
-    @abstractmethod
-    def receive(self, most: int, wait_seconds: float) -> list[QueuedMessage]:
-        """Return up to `most` messages, waiting for the first up to `wait_seconds`; none may mean an empty queue."""
-
-    @abstractmethod
-    def extend(self, messages: Collection[QueuedMessage], seconds: int) -> None:
-        """Keep these messages from all workers for `seconds` from now; one that is gone is left out."""
-
-    @abstractmethod
-    def delete(self, messages: Collection[QueuedMessage]) -> tuple[QueuedMessage, ...]:
-        """Delete these messages; return those that the queue refused to delete: they come again."""
-
-    @abstractmethod
-    def depth(self) -> QueueDepth:
-        """Return how much the queue holds."""
+        """Hand messages over; return the positions of those that the queue did not take. Raises QueueUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)

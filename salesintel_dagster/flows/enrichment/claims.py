@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.enrichment.batch import Batch, Lease, State
 from salesintel_dagster.domain.enrichment.job import MessageInvalid, parse_message
-from salesintel_dagster.domain.enrichment.ports import BatchQueue, EnrichmentBatches, QueuedMessage
+from salesintel_dagster.domain.enrichment.ports import BatchQueue, EnrichmentBatches
+from salesintel_dagster.domain.event_queue import QueuedMessage
 from salesintel_dagster.flows.enrichment.parts import RECEIVES_LEFT_ALONE, WorkLimits
 
 

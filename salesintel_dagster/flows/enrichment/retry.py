@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.enrichment.batch import Batch, State
 from salesintel_dagster.domain.enrichment.job import Job, MessageInvalid, parse_message
-from salesintel_dagster.domain.enrichment.ports import BatchQueue, QueuedMessage
+from salesintel_dagster.domain.enrichment.ports import BatchQueue
+from salesintel_dagster.domain.event_queue import QueuedMessage
 from salesintel_dagster.flows.enrichment.parts import EnrichmentLedger
 from salesintel_dagster.flows.enrichment.submit import send
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.enrichment.batch import Batch
 from salesintel_dagster.domain.enrichment.ports import BatchQueue
+from salesintel_dagster.flows.enrichment.checks import JobBatches
 from salesintel_dagster.flows.enrichment.parts import EnrichmentLedger
 from salesintel_dagster.flows.enrichment.submit import send
 
@@ -23,28 +24,27 @@ QUEUE_RETENTION = timedelta(days=4)
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What one sweep did, and the batches that still have something to do."""
+    """What one sweep did, and the jobs as it found them, also those that it closed."""
 
     sent: int
     closed: int
-    open_batches: tuple[Batch, ...]
+    jobs: tuple[JobBatches, ...]
 
 
 def sweep(ledger: EnrichmentLedger, queue: BatchQueue, clock: Clock) -> Swept:
     """Go over the open jobs. Raises LedgerUnavailable, QueueUnavailable."""
     sent = closed = 0
-    left: list[Batch] = []
+    jobs: list[JobBatches] = []
     for opened in ledger.unfinished.all():
         batches = ledger.batches.of_job(opened.job)
+        jobs.append(JobBatches(opened.job, tuple(batches)))
         if len(batches) == opened.job.batches and all(batch.is_final for batch in batches):
             ledger.unfinished.close(opened)
             closed += 1
             continue
-        unfinished = [batch for batch in batches if not batch.is_final]
-        lost = [batch for batch in unfinished if is_lost(batch, clock.now())]
+        lost = [batch for batch in batches if not batch.is_final and is_lost(batch, clock.now())]
         sent += send(lost, ledger.batches, queue, clock) if lost else 0
-        left += unfinished
-    return Swept(sent, closed, tuple(left))
+    return Swept(sent, closed, tuple(jobs))
 
 
 def is_lost(batch: Batch, now: datetime) -> bool:

@@ -35,7 +35,9 @@ REQUIRED_FIELDS = Promise(
     "required_fields_are_there", SALES_RAW, "No sale without tenant, product, category, price, currency and instant."
 )
 NO_QUARANTINE = Promise(
-    "no_row_in_quarantine", SALES_RAW, "Every row of the source became a sale. `salesintel quarantine list` tells why."
+    "no_row_in_quarantine",
+    SALES_RAW,
+    "Every row of the source became a sale. `salesintel quarantine list` tells why one did not.",
 )
 IMAGES_ARE_THERE = Promise("images_are_there", PRODUCT_IMAGES, "Few sales lack their image.")
 ONE_MODEL = Promise(
@@ -150,7 +152,7 @@ class ExportChecks:
         return verdict(
             NO_QUARANTINE,
             expected="no row",
-            found=f"{len(reasons)} rows",
+            found=f"{len(reasons)} row" + ("" if len(reasons) == 1 else "s"),
             offenders=reasons,
             severity=Severity.WARN,
         )
