@@ -11,7 +11,7 @@ import click
 import pytest
 
 from salesintel_dagster.commands.app import ALSO_CALLED, cli
-from salesintel_dagster.flows.export.checks import promises
+from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +31,7 @@ STANDS_FOR = {
     "my_sales.csv": "README.md",
     "sales.jsonl": "README.md",
     "my_photos": ".",
+    "CATALOG.csv": "README.md",
 }
 MACHINE_PATH = re.compile(r"(?<![\w.…~])/(?:work|home|root|Users)/[\w.-]+")
 REGISTRY = re.compile(

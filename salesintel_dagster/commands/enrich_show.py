@@ -131,16 +131,15 @@ def watching(products: int) -> Iterator[Callable[[JobStatus], None]]:
 
 
 class _Lines:
-    """One line each time that the numbers have changed."""
+    """One line each time that the products' states have changed; tokens alone refill all the time."""
 
     def __init__(self) -> None:
-        self._last = ""
+        self._last: list[tuple[str, int]] = []
 
     def __call__(self, found: JobStatus) -> None:
-        line = f"{found.finished} of {found.job.products}  {_line(found)}"
-        if line != self._last:
-            say(line)
-            self._last = line
+        if _ordered(found) != self._last:
+            say(f"{found.finished} of {found.job.products}  {_line(found)}")
+            self._last = _ordered(found)
 
 
 def _line(found: JobStatus) -> str:

@@ -77,6 +77,7 @@ def _at(connection: ConnectionParameters, **mapping: object) -> MySqlSource:
 
 
 def _failure(source: SaleSource, kind: type[SourceError], unsaid: str = "canary") -> str:
+    """Return the error's text. I3: neither it nor what it was raised from holds a secret or a row."""
     with pytest.raises(kind) as caught:
         _rows(source)
     assert type(caught.value) is kind

@@ -19,7 +19,7 @@ from salesintel_dagster.domain.errors import CatalogInvalid
 from salesintel_dagster.domain.sale import TENANT_PATTERN, shown
 
 MAX_MESSAGE_BYTES = 256 * 1024
-"""Of one batch. SQS takes 1 MiB a message and a request since August 2025 (botocore's model of SendMessage says so);
+"""Of one batch. SQS takes 1 MiB a message and a request (botocore 1.43, model of SendMessage);
 the ledger keeps the same text in an item, which ends at 400 KB (DynamoDB), states and keys included."""
 MAX_REQUEST_BYTES = 1024 * 1024
 """Of all messages in one SendMessageBatch (botocore's model of SQS)."""

@@ -101,12 +101,16 @@ class DayExport:
 
     @contextmanager
     def _embedding(self, stages: frozenset[str]) -> Iterator[EmbeddingWork | None]:
-        """Have one embedding work for both stages, where both run: images go to it as they land."""
-        if not stages >= {PRODUCT_IMAGES, TITAN_EMBEDDINGS}:
+        """Have the day's embedding work from before its images, so that they go to it as they land; tell its cost."""
+        if TITAN_EMBEDDINGS not in stages:
             yield None
             return
-        with EmbeddingWork(self.parts.embedder, self.parts.store, self.rules.embeddings, self.run.clock) as work:
-            yield work
+        work = EmbeddingWork(self.parts.embedder, self.parts.store, self.rules.embeddings, self.run.clock)
+        try:
+            with work:
+                yield work
+        finally:
+            self.run.progress.update(paid_calls=work.maker.calls.paid)
 
     def _runners(self, embedding: EmbeddingWork | None) -> dict[str, Callable[[HeldDays], StageResult]]:
         return {

@@ -97,6 +97,8 @@ class Ledger:
         held = self.sales.by_sale_id(context, record.sale_id)
         if held is None:
             return self._enter(record)
+        if held.record.payload_hash == record.payload_hash:  # another worker has just entered it
+            return Entry(Entered.THERE, held_hash)
         if held.record.event_version > record.event_version:
             return Entry(Entered.SUPERSEDED, held.record.payload_hash)
         if held.record.event_version == record.event_version or _month(held.record) != _month(record):
