@@ -349,7 +349,7 @@ class TestEverySalesRepository:
             for n in range(210)
         ]
         assert sales.put_many(ACME, batch).created == 210
-        _assert_pages(partial(sales.brand_prices, ACME, "Ilmari", ALWAYS), batch, 40)
+        _assert_pages(partial(sales.brand_prices, ACME, "Ilmari", ALWAYS), batch, 100)
         _assert_pages(
             partial(sales.embeddings, ACME, "P#", ALWAYS), [one for one in batch if one.product_id == "P#"], 40
         )
