@@ -169,7 +169,7 @@ def test_s3_tables_by_the_pages_settings_takes_a_day(aws: AwsClients):
         "AWS_SECRET_ACCESS_KEY": target.secret_access_key or "",
     }
     first = call("doctor", "iceberg", environment=environment)
-    assert "catalog rest answers; the first export makes the table" in first.out
+    assert "catalog rest answers; its first writer makes the table" in first.out
     settings = Settings.from_environment(environment)
     from salesintel_dagster.local.world_environment import overlaid  # noqa: PLC0415 - Postgres, the emulator
 
