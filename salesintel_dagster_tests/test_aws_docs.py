@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws import AwsClients
-from salesintel_dagster.adapters.parameters import parse_database_config
+from salesintel_dagster.adapters.source_config import DatabaseConfig, parse_source_config
 from salesintel_dagster.local.source_table import CREATE_TABLE
 from salesintel_dagster.settings import Settings
 from salesintel_dagster_tests import services as running
@@ -142,7 +142,8 @@ class TestAsItIsWritten:
 
 
 def test_the_databases_file_is_one_that_we_take():
-    config = parse_database_config("smartgo.json", FILES["smartgo.json"])
+    config = parse_source_config("smartgo.json", FILES["smartgo.json"])
+    assert isinstance(config, DatabaseConfig)
     assert (config.connection.sslmode, config.mapping.tenant) == ("verify-full", "carousel-labs")
 
 
