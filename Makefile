@@ -42,7 +42,7 @@ bench: $(INSTALLED) ## Measure speed and memory (minutes); prints the tables of 
 	$(BIN)/python -m bench
 
 lock: $(INSTALLED) ## Compile requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet pyproject.toml --extra local --extra mysql --group dev --universal --generate-hashes --no-header --no-strip-extras --upgrade -o requirements.lock
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra local --extra ecs --extra mysql --group dev --universal --generate-hashes --no-header --no-strip-extras --upgrade -o requirements.lock
 
 clean: ## Remove the environment and the embedded world's state
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m salesintel_dagster.local.clean .salesintel; fi

@@ -1,7 +1,7 @@
 """`make bench`: the tables of docs/benchmarks.md. Servers run in their own processes; nothing leaves this machine.
 
-`python -m bench NAME ...` runs some of: day150 day2000 memory backfill30 backfill365. Without a name: all, about half
-an hour on two cores. Absolute seconds depend on the machine; quote the ratios.
+`python -m bench NAME ...` runs some of: day150 day2000 memory backfill30 backfill365 sales. Without a name: all, about
+half an hour on two cores. Absolute seconds depend on the machine; quote the ratios.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 
+from bench.sales import sales
 from bench.stage import Measured, Stage, measured, server, stage
 
 LATENCY_SECONDS = 0.150
@@ -113,6 +114,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "memory": memory,
     "backfill30": lambda: backfill(30, 10),
     "backfill365": lambda: backfill(365, 30),
+    "sales": sales,
 }
 
 

@@ -16,7 +16,7 @@ import yaml
 from botocore.awsrequest import AWSResponse
 
 from salesintel_dagster.adapters.aws import AwsClient
-from salesintel_dagster.adapters.infrastructure import template
+from salesintel_dagster.adapters.infrastructure_request import template
 from salesintel_dagster.domain.calendar import Hemisphere, season
 from salesintel_dagster.domain.payload_hash import payload_hash
 from salesintel_dagster.domain.sale_record import EmbeddingPointer, SaleRecord
@@ -29,6 +29,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _argument(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> object:
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
     assert isinstance(node, yaml.ScalarNode)
     return loader.construct_scalar(node)
 

@@ -41,6 +41,7 @@ def test_the_layers_hold(copy: Path):
         ("adapters/titan.py", "import salesintel_dagster.settings"),
         ("defs/resources.py", "import ministack"),
         ("wiring/__init__.py", "import salesintel_dagster.local.world"),
+        ("handlers/store_sale.py", "import salesintel_dagster.wiring"),
     ],
 )
 def test_an_import_against_the_flow_is_refused(copy: Path, module: str, line: str):

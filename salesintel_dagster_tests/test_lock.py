@@ -33,7 +33,8 @@ def test_every_requirement_is_pinned_with_hashes():
 def test_every_direct_dependency_is_bounded_and_locked():
     """I11"""
     project = PROJECT["project"]
-    direct = project["dependencies"] + project["optional-dependencies"]["local"]
+    extras = project["optional-dependencies"].values()
+    direct = project["dependencies"] + [each for extra in extras for each in extra]
     for requirement in direct:
         assert re.search(r"<|==", requirement), f"{requirement} has no upper bound"
     locked = _locked()

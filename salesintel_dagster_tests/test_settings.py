@@ -7,6 +7,7 @@ from salesintel_dagster.settings import Mode, Settings, variable_of
 
 
 def test_with_no_variable_everything_is_embedded():
+    """I2: the embedded default needs no secret."""
     settings = Settings.from_environment({"PATH": "/bin"})
     assert settings.mode is Mode.EMBEDDED
     assert settings.bucket_name == "carousel-dev-analytics"

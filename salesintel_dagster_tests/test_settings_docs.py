@@ -20,6 +20,7 @@ NAMED_RULES = {
     "currency": "ISO 4217 code",
     "day": "a day",
     "webhook": "https, or http on this machine",
+    "tenants": "tenant names",
 }
 """Validators of settings/kinds.py in words; one that is missing here fails the test by its name."""
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -30,6 +31,10 @@ DERIVED = {
     "enrichment_table": "{stage}-enrichment-status",
     "enrichment_queue": "product-enrichment-{stage}",
     "enrichment_dlq": "product-enrichment-dlq-{stage}",
+    "event_queue": "carousel-sync-{stage}",
+    "event_dlq": "carousel-sync-dlq-{stage}",
+    "event_quarantine": "carousel-sync-quarantine-{stage}",
+    "receipts_table": "bg-remover-{stage}-idempotency",
     "warehouse": "s3://{bucket}/pricing-intelligence",
 }
 """Settings that follow from others where they are not set; the test below holds them against the code."""

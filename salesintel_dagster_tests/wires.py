@@ -25,7 +25,8 @@ class Fault:
 class Wire:
     """Takes connections on `port` and passes them on. The n-th one has the n-th of `faults`, later ones have none.
 
-    `said` holds every byte of the clients; `before_passing` sees each piece of it before the server does.
+    `said` holds every byte of the clients; `before_passing` sees each piece of it before the server does, and `altered`
+    may change what the server says. `passed` counts the bytes that the clients were given.
     """
 
     def __init__(self, server_port: int, tls: ssl.SSLContext | None = None) -> None:
@@ -33,6 +34,8 @@ class Wire:
         self.said = bytearray()
         self.connections = 0
         self.before_passing: Callable[[bytes], None] = lambda _piece: None
+        self.altered: Callable[[bytes], bytes] = lambda piece: piece
+        self.passed = 0
         self._server_port = server_port
         self._tls = tls
         self._closing = threading.Event()
@@ -90,13 +93,14 @@ class Wire:
     def _pass_answers(self, server: socket.socket, client: socket.socket, fault: Fault | None) -> None:
         passed = 0
         with suppress(OSError):
-            while piece := server.recv(CHUNK_BYTES):
+            while piece := self.altered(server.recv(CHUNK_BYTES)):
                 if fault is not None and passed + len(piece) > fault.after_bytes:
                     client.sendall(piece[: fault.after_bytes - passed])
                     self._fail(client, fault.kind, piece[fault.after_bytes - passed :])
                     return
                 client.sendall(piece)
                 passed += len(piece)
+                self.passed += len(piece)
             client.shutdown(socket.SHUT_WR)
 
     def _fail(self, client: socket.socket, kind: str, rest: bytes) -> None:

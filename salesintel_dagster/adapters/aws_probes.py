@@ -1,7 +1,7 @@
 """What `salesintel doctor` asks of AWS itself: who we are, whether a store is there and is ours, without changing it.
 
-Each probe asks with no permission beyond what the export has, but for `expiry_attribute` and `topic_exists`, which
-say None where the caller may not ask. Give them brief clients.
+Each probe asks with no permission beyond what the export has, but for `bucket_key`, `expiry_attribute` and
+`topic_exists`, which say None where the caller may not ask. Give them brief clients.
 """
 
 from __future__ import annotations
@@ -102,17 +102,16 @@ def topic_exists(sns: AwsClient, arn: str) -> bool | None:
     return True
 
 
-def check_model(bedrock: AwsClient, model_id: str) -> None:
-    """Require that the model is there and may be invoked, by an empty request: refused as malformed, never paid for.
-
-    Raises AwsRefused.
-    """
-    with translated(f"model {model_id} in {bedrock.meta.region_name}"):
-        try:
-            bedrock.invoke_model(modelId=model_id, body=b"{}", contentType="application/json")
-        except ClientError as error:
-            if code_of(error) != "ValidationException" or "model identifier" in str(error):
-                raise
+def bucket_key(s3: AwsClient, bucket: str) -> str | None:
+    """Return the KMS key by which a bucket encrypts what names none, empty for S3's own; None where we may not ask."""
+    try:
+        with translated(f"bucket {bucket}: encryption"):
+            configured = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+    except AwsRefused as refused:
+        if refused.code in DENIED:
+            return None
+        raise
+    return str(configured[0]["ApplyServerSideEncryptionByDefault"].get("KMSMasterKeyID", ""))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -31,11 +31,13 @@ def of_sales(rows: pa.Table) -> BooleanExpression:
     return reduce(Or, months)
 
 
-def day_of(tenant_id: str, day: date) -> BooleanExpression:
-    """Return a tenant's rows of one day."""
-    from pyiceberg.expressions import And, EqualTo  # noqa: PLC0415 - see of_sales
+def day_of(tenant_id: str, day: date, sale_ids: Collection[str] | None = None) -> BooleanExpression:
+    """Return a tenant's rows of one day, or those of them with these ids."""
+    from pyiceberg.expressions import And, EqualTo, In  # noqa: PLC0415 - see of_sales
 
     equal: Callable[[str, object], BooleanExpression] = EqualTo  # type: ignore[assignment]  # pydantic's signature
-    return And(
+    among: Callable[[str, object], BooleanExpression] = In  # type: ignore[assignment]  # hides the real ones
+    whole = And(
         equal("tenant_id", tenant_id), equal("year", day.year), equal("month", day.month), equal("sold_date", day)
     )
+    return whole if sale_ids is None else And(whole, among("sale_id", set(sale_ids)))

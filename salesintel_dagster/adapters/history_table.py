@@ -8,7 +8,7 @@ day find whole files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +32,7 @@ from salesintel_dagster.domain.sale_event import SaleIdentity
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.expressions import BooleanExpression
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
@@ -73,10 +74,17 @@ class IcebergHistoryTable(KeyedTable):
 
     def of_day(self, tenant_id: str, day: date) -> Mapping[str, str]:
         """Return the payload hash by sale id of a tenant's day. Raises DuplicateKeys, TableUnavailable, SchemaDrift."""
-        found = self._attempts.until_done(lambda: _read(self._load(), tenant_id, day))[1]
+        found = self._attempts.until_done(lambda: _read(self._load(), day_of(tenant_id, day), _TOLD))[1]
         if repeated := repeated_sale_ids(found.select(KEY)):
             raise DuplicateKeys(f"{tenant_id}, {day}: sale ids that occur more than once: {', '.join(repeated)}")
         return dict(zip(found["sale_id"].to_pylist(), found["payload_hash"].to_pylist(), strict=True))
+
+    def rows_of(self, tenant_id: str, day: date, sale_ids: Collection[str]) -> pa.Table:
+        """Return the rows of these sales of a tenant's day. Raises TableUnavailable, SchemaDrift."""
+        if not sale_ids:
+            return HISTORY_SCHEMA.empty_table()
+        where, columns = day_of(tenant_id, day, sale_ids), tuple(HISTORY_SCHEMA.names)
+        return self._attempts.until_done(lambda: _read(self._load(), where, columns))[1]
 
 
 @dataclass(slots=True)
@@ -155,9 +163,9 @@ def _held(table: Table, rows: pa.Table) -> dict[SaleIdentity, _Held]:
     return held
 
 
-def _read(table: Table, tenant_id: str, day: date) -> pa.Table:
-    batches = scan(table, day_of(tenant_id, day), _TOLD, HISTORY_SCHEMA)
-    return pa.Table.from_batches(batches, pa.schema([HISTORY_SCHEMA.field(name) for name in _TOLD]))
+def _read(table: Table, where: BooleanExpression, columns: tuple[str, ...]) -> pa.Table:
+    batches = scan(table, where, columns, HISTORY_SCHEMA)
+    return pa.Table.from_batches(batches, pa.schema([HISTORY_SCHEMA.field(name) for name in columns]))
 
 
 def _by_day(rows: pa.Table) -> Iterator[pa.Table]:

@@ -17,6 +17,8 @@ from salesintel_dagster.adapters.aws import AwsClient, AwsClients
 from salesintel_dagster.adapters.infrastructure_request import (
     NEVER_CREATED,
     NO_UPDATES,
+    TEMPLATE_S_OWN,
+    Choices,
     Wait,
     request,
     stack_name,
@@ -67,21 +69,21 @@ def deploy(  # noqa: PLR0913 - what a caller may choose, by keyword
     stage: str,
     on_event: Callable[[str], object],
     *,
-    embedding_model: str | None = None,
+    choices: Choices = TEMPLATE_S_OWN,
     clock: Clock = SYSTEM_CLOCK,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> DeployReport:
     """Create or update the stack `salesintel-{stage}`; `on_event` gets a line per finished resource.
 
-    The export may invoke `embedding_model`, or the template's where none is given. Raises DeployFailed, naming the
-    resource and the reason, also when the deadline has passed.
+    `choices` are the template's own where none are given. Raises DeployFailed, naming the resource and the reason, also
+    when the deadline has passed.
     """
     started = clock.monotonic()
     wait = Wait(clock, started + deadline_seconds)
     stack = _Stack(clients.client("cloudformation"), stack_name(stage), on_event, wait)
     with translated(f"stack {stack.name}"):
         outcome = stack.converge(
-            request(stack.name, stage, clients.target.bedrock_region, embedding_model),
+            request(stack.name, stage, clients.target.bedrock_region, choices),
             f"salesintel-{clock.now().timestamp() * 1e6:.0f}",
         )
         outputs = stack.outputs()

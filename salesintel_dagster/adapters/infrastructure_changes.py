@@ -18,6 +18,8 @@ from salesintel_dagster.adapters.infrastructure import EXPIRING_TABLES
 from salesintel_dagster.adapters.infrastructure_request import (
     NEVER_CREATED,
     NO_UPDATES,
+    TEMPLATE_S_OWN,
+    Choices,
     Wait,
     request,
     stack_name,
@@ -30,7 +32,7 @@ from salesintel_dagster.domain.errors import DeployFailed
 
 DEADLINE_SECONDS = 120.0
 NO_CHANGES = "didn't contain changes"
-_RESOURCE = re.compile(r"^  (\w+):(?:\s*#.*)?\n    Type: (AWS::[\w:]+)$", re.MULTILINE)
+_RESOURCE = re.compile(r"^  (\w+):(?:\s*#.*)?\n    Type: (AWS::[\w:]+)\n(    Condition: HasObjectKey\n)?", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +69,18 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(clients: AwsClients, stage: str, embedding_model: str | None = None, *, clock: Clock = SYSTEM_CLOCK) -> Plan:
+def plan(clients: AwsClients, stage: str, choices: Choices = TEMPLATE_S_OWN, *, clock: Clock = SYSTEM_CLOCK) -> Plan:
     """Find out what `deploy` would do now, and change nothing. Raises DeployFailed."""
     name, cloudformation = stack_name(stage), clients.client("cloudformation")
     with translated(f"stack {name}"):
         described = _described(cloudformation, name)
         if described is None or described["StackStatus"] == NEVER_CREATED:
             status = None if described is None else f"{NEVER_CREATED}, and would be deleted and made again"
-            return Plan(name, status, tuple(_every_resource()), EXPIRING_TABLES)
+            return Plan(name, status, tuple(_every_resource(choices)), EXPIRING_TABLES)
         status = str(described["StackStatus"])
         if status.endswith("_IN_PROGRESS"):
             raise DeployFailed(f"stack {name} is {status}: somebody is deploying; ask again when that has ended")
-        wanted = request(name, stage, clients.target.bedrock_region, embedding_model)
+        wanted = request(name, stage, clients.target.bedrock_region, choices)
         changes = _change_set(cloudformation, wanted, Wait(clock, clock.monotonic() + DEADLINE_SECONDS), clock)
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", ())}
     tables = [outputs.get(output, output) for output in EXPIRING_TABLES]
@@ -97,9 +99,10 @@ def _described(cloudformation: AwsClient, name: str) -> dict[str, Any] | None:
     return found
 
 
-def _every_resource() -> Iterator[Change]:
-    for resource, kind in _RESOURCE.findall(template()):
-        yield Change("add", resource, kind)
+def _every_resource(choices: Choices) -> Iterator[Change]:
+    for resource, kind, of_the_key in _RESOURCE.findall(template()):
+        if not of_the_key or choices.object_key_arn:
+            yield Change("add", resource, kind)
 
 
 def _change_set(cloudformation: AwsClient, wanted: Mapping[str, Any], wait: Wait, clock: Clock) -> tuple[Change, ...]:

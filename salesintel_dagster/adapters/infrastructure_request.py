@@ -30,13 +30,35 @@ def stack_name(stage: str) -> str:
     return f"salesintel-{stage}"
 
 
-def request(stack: str, stage: str, bedrock_region: str, embedding_model: str | None) -> dict[str, Any]:
-    """Return what is asked of CloudFormation; None leaves the model that the template names."""
-    values = {"Stage": stage, "BedrockRegion": bedrock_region, "EmbeddingModel": embedding_model}
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a deployment may choose; None leaves what the template says.
+
+    The export may invoke `embedding_model`; the bucket encrypts by the KMS key `object_key_arn`; a day whose export
+    takes longer than `slow_export_seconds` raises an alarm.
+    """
+
+    embedding_model: str | None = None
+    object_key_arn: str | None = None
+    slow_export_seconds: int | None = None
+
+
+TEMPLATE_S_OWN = Choices()
+
+
+def request(stack: str, stage: str, bedrock_region: str, choices: Choices) -> dict[str, Any]:
+    """Return what is asked of CloudFormation."""
+    values = {
+        "Stage": stage,
+        "BedrockRegion": bedrock_region,
+        "EmbeddingModel": choices.embedding_model,
+        "ObjectKeyArn": choices.object_key_arn,
+        "SlowExportSeconds": choices.slow_export_seconds,
+    }
     return {
         "StackName": stack,
         "TemplateBody": template(),
-        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in values.items() if value],
+        "Parameters": [{"ParameterKey": key, "ParameterValue": str(value)} for key, value in values.items() if value],
         "Capabilities": ["CAPABILITY_IAM"],
     }
 

@@ -6,17 +6,15 @@ another engine is refused. PyMySQL comes with the extra `[mysql]`; nothing else 
 
 from __future__ import annotations
 
-import socket
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import pymysql
-from pymysql.cursors import SSCursor
 
-from salesintel_dagster.adapters.mysql_errors import CERTIFICATES_UNREADABLE, not_connected, translated
+from salesintel_dagster.adapters.mysql_connection import UNREADABLE, Rows, connected
+from salesintel_dagster.adapters.mysql_errors import translated
 from salesintel_dagster.adapters.mysql_sql import (
     COLUMNS_OF_TABLE,
     ENGINE_OF_TABLE,
@@ -28,7 +26,10 @@ from salesintel_dagster.adapters.mysql_sql import (
 from salesintel_dagster.adapters.watchdog import GRACE_SECONDS, Watchdog
 from salesintel_dagster.domain.calendar import DayWindow
 from salesintel_dagster.domain.columns import BATCH_ROWS
-from salesintel_dagster.domain.errors import SourceMappingInvalid, SourceRefused, SourceSchemaMismatch
+from salesintel_dagster.domain.errors import (
+    SourceMappingInvalid,
+    SourceSchemaMismatch,
+)
 from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.ports import SaleSource, SourceDay
 from salesintel_dagster.domain.retry import SOURCE_RETRY
@@ -38,8 +39,6 @@ from salesintel_dagster.domain.source import ConnectionParameters, SourceMapping
 _Answer = TypeVar("_Answer")
 
 SNAPSHOT_ENGINES = frozenset({"innodb", "rocksdb"})
-_UNREADABLE = (pymysql.MySQLError, OSError, ValueError, ArithmeticError)
-"""What reading a row may raise: PyMySQL's own, and Python's for text that is not UTF-8 or a number that is none."""
 _SESSION = (
     "SET SESSION time_zone = '+00:00', SESSION sql_mode = '', SESSION net_write_timeout = %(seconds)s",
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
@@ -55,16 +54,6 @@ _EVIDENCE = (
     "SHOW VARIABLES WHERE Variable_name IN"
     " ('version', 'time_zone', 'transaction_isolation', 'tx_isolation', 'max_statement_time', 'max_execution_time')"
 )
-
-
-class _Rows(SSCursor):  # type: ignore[misc]  # the driver has no types
-    """An unbuffered result that may be left unfinished; PyMySQL would read it to its end, also when it is collected."""
-
-    def abandon(self) -> None:
-        """Forget the rest of the rows. The connection is of no more use."""
-        if self._result is not None:
-            self._result.unbuffered_active = False
-        self.connection = None
 
 
 class MySqlSource(SaleSource):
@@ -91,7 +80,7 @@ class MySqlSource(SaleSource):
             statement = self._ask(guard, lambda: self._statement(connection, window))
             fingerprint = self._ask(guard, lambda: _fingerprint(connection, statement))
             evidence = self._ask(guard, lambda: self._evidence(connection, statement, window))
-            cursor = _Rows(connection)
+            cursor = Rows(connection)
             try:
                 self._ask(guard, lambda: cursor.execute(statement.query, statement.parameters))
                 yield SourceDay(self._blocks(guard, cursor, statement.fields), evidence, fingerprint)
@@ -110,7 +99,7 @@ class MySqlSource(SaleSource):
     @contextmanager
     def _session(self, deadline_seconds: float) -> Iterator[tuple[pymysql.Connection, Watchdog]]:
         guard = Watchdog(self._connection.place, deadline_seconds)
-        connection = self._connected(guard)
+        connection = connected(self._connection, guard)
         try:
             yield connection, guard
         finally:
@@ -122,36 +111,12 @@ class MySqlSource(SaleSource):
         with guard.at_most(self._connection.statement_timeout_seconds + GRACE_SECONDS):
             try:
                 return question()
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 raise translated(error, self._connection.place) from None
 
-    def _blocks(self, guard: Watchdog, cursor: _Rows, fields: tuple[str, ...]) -> Iterator[list[SourceRow]]:
+    def _blocks(self, guard: Watchdog, cursor: Rows, fields: tuple[str, ...]) -> Iterator[list[SourceRow]]:
         while rows := self._ask(guard, lambda: cursor.fetchmany(BATCH_ROWS)):
             yield [_row(fields, row) for row in rows]
-
-    def _connected(self, guard: Watchdog) -> pymysql.Connection:
-        wanted = self._connection
-        connection = pymysql.Connection(
-            host=wanted.host,
-            port=wanted.port,
-            user=wanted.username,
-            password=wanted.password.encode(),
-            database=wanted.database,
-            charset="utf8mb4",
-            autocommit=None,
-            program_name="salesintel",
-            defer_connect=True,
-            **_tls(wanted),
-        )
-        try:
-            plain = _opened(wanted, guard.remaining_seconds())
-            guard.watch(plain.fileno())
-            with guard.at_most(wanted.connect_timeout_seconds):
-                connection.connect(plain)
-        except (*_UNREADABLE, RuntimeError, AssertionError, IndexError) as error:
-            guard.close()
-            raise not_connected(error, wanted.place) from None
-        return connection
 
     def _statement(self, connection: pymysql.Connection, window: DayWindow) -> DayStatement:
         """Begin the transaction, with a session that no default of the server changes."""
@@ -197,35 +162,6 @@ class MySqlSource(SaleSource):
             "isolation": f"{isolation.replace('-', ' ').lower()}, consistent snapshot, read only",
             "session_time_zone": told.get("time_zone", ""),
         }
-
-
-def _opened(wanted: ConnectionParameters, within_seconds: float) -> socket.socket:
-    seconds = min(float(wanted.connect_timeout_seconds), within_seconds)
-    if wanted.host.startswith("/"):
-        local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        local.settimeout(seconds)
-        local.connect(wanted.host)
-        return local
-    plain = socket.create_connection((wanted.host, wanted.port), seconds)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return plain
-
-
-def _tls(wanted: ConnectionParameters) -> dict[str, Any]:
-    """Return PyMySQL's words for the mode; with a context of ours a server without TLS is refused."""
-    if wanted.tls_mode == "disable":
-        return {"ssl_disabled": True}
-    if wanted.tls_mode in {"allow", "prefer"}:
-        return {}
-    try:
-        context = ssl.create_default_context(cafile=wanted.sslrootcert)
-    except OSError:
-        raise SourceRefused(f"{wanted.place}: {CERTIFICATES_UNREADABLE}") from None
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # on from Python 3.13; the CA that a MySQL makes itself fails it
-    context.check_hostname = wanted.tls_mode == "verify-full"
-    if wanted.tls_mode == "require":
-        context.verify_mode = ssl.CERT_NONE
-    return {"ssl": context}
 
 
 def _fingerprint(connection: pymysql.Connection, statement: DayStatement) -> SourceFingerprint:

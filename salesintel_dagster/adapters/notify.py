@@ -18,12 +18,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from salesintel_dagster.adapters.aws import AwsClient, told
 from salesintel_dagster.adapters.pinned_sockets import BoundedReader, PinnedSockets, TooManyBytes
-from salesintel_dagster.domain.alerts import MAX_SUBJECT_CHARACTERS, WEBHOOK_URL, Alert
+from salesintel_dagster.domain.alerts import MAX_SUBJECT_CHARACTERS, WEBHOOK_URL, Alert, AlertSink
 from salesintel_dagster.domain.checks import Severity
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.errors import AlertNotSent, ImageRefused, SettingInvalid
 from salesintel_dagster.domain.image_urls import DEFAULT_PORTS, ImageUrl
-from salesintel_dagster.domain.ports import AlertSink
 
 WEBHOOK_DEADLINE_SECONDS = 10.0
 """Resolving, connecting, TLS, sending and the answer's first line together."""

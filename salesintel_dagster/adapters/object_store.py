@@ -63,7 +63,7 @@ def _checked(text: str, grammar: re.Pattern[str], what: str) -> str:
 
 
 class S3ObjectStore(ObjectStore):
-    """Objects of one bucket. Retries are the client's; `encryption` is added to every put, e.g. SSEKMSKeyId."""
+    """Objects of one bucket. Retries are the client's; `encryption` is what every put carries: SSE-KMS and its key."""
 
     def __init__(self, client: AwsClient, bucket: str, encryption: Mapping[str, str] | None = None) -> None:
         self._client = client

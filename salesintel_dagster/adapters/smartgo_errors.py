@@ -32,6 +32,7 @@ _CONNECTING: dict[str, tuple[type[SourceUnavailable], str]] = {
     "remaining connection slots": (SourceUnavailable, "the server takes no more connections"),
     "starting up": (SourceUnavailable, "the server is starting up"),
     "shutting down": (SourceUnavailable, "the server is shutting down"),
+    "not currently accepting connections": (SourceUnavailable, "the database takes no connections now"),
     "permission denied for database": (SourceRefused, "this user may not open the database"),
     "does not exist": (SourceRefused, "the server has no such database or user"),
 }

@@ -28,6 +28,9 @@ COMMANDS = {
     "tables": "The Iceberg tables' snapshots, files and sizes, and their upkeep.",
     "enrich": "Catalogs of products: hand in, follow, try again.",
     "quarantine": "Rows that were not taken, why, and trying them again.",
+    "sales": "Look up, store and delete a tenant's sales in DynamoDB.",
+    "shards": "How sales spread over the shards of the sales table.",
+    "ttl": "When sales expire in DynamoDB.",
     "deploy": "Deploy the infrastructure template.",
     "doctor": "Is every dependency reachable, permitted and configured?",
 }

@@ -46,8 +46,9 @@ def tell_data(opened: Session, days: Sequence[date], before: tuple[int, int], ou
     found = newest(opened.ledger, days)
     click.echo(f"\nEach day, as the DynamoDB table {opened.settings.progress_table_name} has it:")
     show(found)
-    click.echo()
-    tell_checks(outcomes)
+    if any(outcome.failed_checks for outcome in outcomes):
+        click.echo()
+        tell_checks(outcomes)
     paid = sum(record.paid_calls for record in found.values() if record is not None)
     rows, vectors = counts(opened)
     click.echo(f"\n{rows} rows in the table ({rows - before[0]:+d}), {vectors} with a vector, {paid} paid calls")

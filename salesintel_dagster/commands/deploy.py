@@ -9,6 +9,7 @@ import click
 from salesintel_dagster.commands.session import session
 
 if TYPE_CHECKING:
+    from salesintel_dagster.adapters.infrastructure_request import Choices
     from salesintel_dagster.settings import Settings
 
 
@@ -26,13 +27,13 @@ def deploy(*, really: bool, as_json: bool) -> None:
     with session() as opened:
         settings, clients = opened.settings, opened.clients
         where = settings.aws_endpoint_url or f"AWS {settings.aws_region}"
-        model = model_to_allow(settings)
+        choices = choices_of(settings)
         if really:
-            report = infrastructure.deploy(clients, settings.stage, say, embedding_model=model)
+            report = infrastructure.deploy(clients, settings.stage, say, choices=choices)
             told: dict[str, object] = {"report": report}
             answer = str(report)
         else:
-            planned = infrastructure_changes.plan(clients, settings.stage, model)
+            planned = infrastructure_changes.plan(clients, settings.stage, choices)
             told = {"plan": planned}
             answer = f"{planned}\nNothing was done to {where}; --apply does it."
     if as_json:
@@ -41,10 +42,13 @@ def deploy(*, really: bool, as_json: bool) -> None:
         click.echo(answer)
 
 
-def model_to_allow(settings: Settings) -> str | None:
-    """Return the model that the export's policy shall allow: the configured one, if it is an id of Bedrock's own.
+def choices_of(settings: Settings) -> Choices:
+    """Return what the settings choose, and of the model only an id of Bedrock's own.
 
     An ARN (an inference profile, a provisioned model) needs a statement of its own: docs/aws.md.
     """
+    from salesintel_dagster.adapters.infrastructure_request import Choices  # noqa: PLC0415 - after --help
+
     model = settings.embedding_model
-    return model if settings.mode.value == "aws" and not model.startswith("arn:") else None
+    allowed = model if settings.mode.value == "aws" and not model.startswith("arn:") else None
+    return Choices(allowed, settings.kms_key_arn, settings.slow_export_seconds)

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import dagster as dg
 
+from salesintel_dagster.defs.lost_runs import end_dead_run
+
 TAG = "salesintel/command-line"
 FOLDER = "command-lines"
-FINISHED = frozenset({dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED})
 KILLED = "the command line that did this run was killed; the days that it committed stay"
 
 
@@ -48,7 +49,5 @@ def _bury(instance: dg.DagsterInstance, file: Path) -> None:
         except OSError:
             return  # it lives
         for run in instance.get_runs(dg.RunsFilter(tags={TAG: file.stem})):
-            if run.status not in FINISHED:
-                instance.report_run_failed(run, KILLED)
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+            end_dead_run(instance, run, KILLED)
         file.unlink(missing_ok=True)

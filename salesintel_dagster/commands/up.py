@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 3000
+READ_ONLY = "--read-only"
 START_SECONDS = 90.0
 WATCH_SECONDS = 1.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -30,8 +31,9 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @click.command(epilog="Example: salesintel up --port 3100")
 @click.option("--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(1, 65535), help="Port of the UI.")
-@click.option("--read-only", is_flag=True, help="Viewer mode: the UI shows all and launches or changes nothing.")
-def up(port: int, *, read_only: bool) -> None:
+@click.option(READ_ONLY, is_flag=True, help="Viewer mode: the UI shows all and launches or changes nothing.")
+@click.option("--allow-host", multiple=True, metavar="HOST[:PORT]", help="A name that a proxy in front is reached by.")
+def up(port: int, allow_host: tuple[str, ...], *, read_only: bool) -> None:
     """The Dagster UI and daemon on this machine; Ctrl-C or SIGTERM stops all, state is kept.
 
     Listens on 127.0.0.1 only. The 03:00 UTC schedule and the sensors run while this does, in viewer mode too.
@@ -40,8 +42,12 @@ def up(port: int, *, read_only: bool) -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: _stop(stop))
     with suppress(KeyboardInterrupt), _only_one(), session() as opened:
-        _serve(opened, port, stop, read_only=read_only)
+        _serve(opened, port, stop, _webserver_options(allow_host, read_only=read_only))
     click.echo("All stopped.", err=True)
+
+
+def _webserver_options(allow_host: Sequence[str], *, read_only: bool) -> list[str]:
+    return [*(f"--allow-host={name}" for name in allow_host), *([READ_ONLY] if read_only else [])]
 
 
 def _stop(stop: threading.Event) -> None:
@@ -51,7 +57,7 @@ def _stop(stop: threading.Event) -> None:
         raise KeyboardInterrupt
 
 
-def _serve(opened: Session, port: int, stop: threading.Event, *, read_only: bool) -> None:
+def _serve(opened: Session, port: int, stop: threading.Event, options: Sequence[str]) -> None:
     from salesintel_dagster.local.ports import free_port  # noqa: PLC0415 - after --help
     from salesintel_dagster.local.processes import Supervisor  # noqa: PLC0415 - same
 
@@ -63,8 +69,8 @@ def _serve(opened: Session, port: int, stop: threading.Event, *, read_only: bool
     try:
         click.echo("Starting the Dagster webserver and daemon ...", err=True)
         _end_lost_runs()
-        supervisor.start(_children(instance, chosen, read_only=read_only), START_SECONDS)
-        viewer = " (viewer mode: nothing can be launched or changed there)" if read_only else ""
+        supervisor.start(_children(instance, chosen, options), START_SECONDS)
+        viewer = " (viewer mode: nothing can be launched or changed there)" if READ_ONLY in options else ""
         click.echo(
             f"Dagster UI: http://{LOOPBACK}:{chosen}{viewer}   (Ctrl-C stops everything; state stays in {home()})"
         )
@@ -104,7 +110,7 @@ def _only_one() -> Iterator[None]:
         os.close(descriptor)
 
 
-def _children(instance: Path, port: int, *, read_only: bool) -> list[Child]:
+def _children(instance: Path, port: int, options: Sequence[str]) -> list[Child]:
     from salesintel_dagster.local.processes import Child  # noqa: PLC0415 - after --help
 
     logs = home() / "logs"
@@ -116,7 +122,7 @@ def _children(instance: Path, port: int, *, read_only: bool) -> list[Child]:
         "--port",
         str(port),
         *workspace,
-        *(["--read-only"] if read_only else []),
+        *options,
     )
     daemon = ("-m", "dagster._daemon", "run", *workspace)
     environment = {**os.environ, "DAGSTER_HOME": str(instance)}

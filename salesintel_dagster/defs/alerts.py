@@ -13,9 +13,8 @@ import dagster as dg
 
 from salesintel_dagster import wiring
 from salesintel_dagster.defs.incidents import IncidentLog
-from salesintel_dagster.domain.alerts import Reached, Seen, incidents_in, plan, read_cursor, write_cursor
+from salesintel_dagster.domain.alerts import AlertSink, Reached, Seen, incidents_in, plan, read_cursor, write_cursor
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
-from salesintel_dagster.domain.ports import AlertSink
 from salesintel_dagster.flows.alerting import Delivery, deliver
 from salesintel_dagster.settings import Settings, variable_of
 

@@ -9,6 +9,7 @@ import dagster as dg
 import pyarrow as pa
 
 from salesintel_dagster.domain.checks import Severity, Verdict
+from salesintel_dagster.domain.column_meanings import MEANINGS
 from salesintel_dagster.flows.export.day import StageDone
 from salesintel_dagster.flows.export.embeddings import ImagesEmbedded
 from salesintel_dagster.flows.export.images import ImagesFetched
@@ -18,11 +19,16 @@ from salesintel_dagster.flows.export.sales_raw import SalesRead
 Metadata = Mapping[str, Any]
 
 
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
-    """Return an Arrow schema as Dagster's, for the Columns tab."""
+def column_schema(schema: pa.Schema, meanings: Mapping[str, str] = MEANINGS) -> dg.TableSchema:
+    """Return an Arrow schema as Dagster's, for the Columns tab, each column with its meaning."""
     return dg.TableSchema(
         columns=[
-            dg.TableColumn(field.name, str(field.type), constraints=dg.TableColumnConstraints(nullable=field.nullable))
+            dg.TableColumn(
+                field.name,
+                str(field.type),
+                description=meanings[field.name],
+                constraints=dg.TableColumnConstraints(nullable=field.nullable),
+            )
             for field in schema
         ]
     )

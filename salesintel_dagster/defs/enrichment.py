@@ -15,6 +15,7 @@ from salesintel_dagster.defs import describe
 from salesintel_dagster.defs.enrichment_metadata import evaluation, metadata, result
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
+from salesintel_dagster.domain.column_meanings import ENRICHMENT_MEANINGS
 from salesintel_dagster.domain.enrichment.ports import BatchQueue, EnrichmentProvider, EnrichmentTable
 from salesintel_dagster.domain.enrichment.rows import ENRICHMENT_SCHEMA, PRODUCT_ENRICHMENT
 from salesintel_dagster.domain.errors import SalesIntelError
@@ -56,7 +57,7 @@ def asset_spec() -> dg.AssetSpec:
         group_name=GROUP,
         owners=list(OWNERS),
         kinds={"iceberg", "parquet", "sqs"},
-        metadata={"dagster/column_schema": describe.column_schema(ENRICHMENT_SCHEMA)},
+        metadata={"dagster/column_schema": describe.column_schema(ENRICHMENT_SCHEMA, ENRICHMENT_MEANINGS)},
     )
 
 

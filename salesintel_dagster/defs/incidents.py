@@ -36,7 +36,9 @@ MAX_STEP_FAILURES_TOLD = 3
 PARTITION_TAG = "dagster/partition"
 PARTITION_RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 WILL_RETRY_TAG = "dagster/will_retry"
-GUIDE = "docs/alerts.md"
+GUIDE = "docs/runbook.md"
+SECTIONS = {AlertKind.RUN: "a run failed", AlertKind.FRESHNESS: "a day is missing"}
+"""The guide's section of each kind; a failed check's is named for the check."""
 _CODE_AND_FIELD = re.compile(r"\b([A-Z][A-Z_]{2,40} [a-z_]{1,60})=")
 
 
@@ -108,7 +110,8 @@ class IncidentLog:
     def _of_run(self, entry: dg.EventLogEntry) -> Incident:
         run = self.instance.get_run_by_id(entry.run_id)
         tags = run.tags if run is not None else {}
-        partition = tags.get(PARTITION_TAG) or " to ".join(tags[name] for name in PARTITION_RANGE_TAGS if name in tags)
+        ends = dict.fromkeys(tags[name] for name in PARTITION_RANGE_TAGS if name in tags)  # one day is said once
+        partition = tags.get(PARTITION_TAG) or " to ".join(ends)
         again = tags.get(WILL_RETRY_TAG) == "true"
         return Incident(
             Severity.WARN if again else Severity.ERROR,
@@ -120,7 +123,7 @@ class IncidentLog:
                 ("found", " | ".join(self._reasons(entry))),
                 ("again", "Dagster starts it again by itself" if again else ""),
                 ("run", entry.run_id),
-                ("what to do", f"{GUIDE}, a run failed"),
+                ("what to do", f"{GUIDE}, {SECTIONS[AlertKind.RUN]}"),
             ),
             self._link("runs", entry.run_id),
         )
@@ -153,7 +156,7 @@ class IncidentLog:
                 ("partition", day.isoformat()),
                 ("expected", f"materialised by {FRESH_BY:%H:%M} UTC on {deadline_day}"),
                 ("found", "no materialisation of that day"),
-                ("what to do", f"{GUIDE}, a day is missing"),
+                ("what to do", f"{GUIDE}, {SECTIONS[AlertKind.FRESHNESS]}"),
             ),
             self._link("assets", SMARTGO_SALES),
         )

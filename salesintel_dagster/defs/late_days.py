@@ -18,6 +18,7 @@ from salesintel_dagster.domain.late_days import (
     LOOK_BACK_DAYS,
     MISSING_DAYS,
     DayGroup,
+    Plan,
     look_back_days,
     missing_days,
     newest_due_day,
@@ -67,6 +68,16 @@ def _requests(groups: Sequence[DayGroup], reason: str, tags: dict[str, str]) -> 
     return requests
 
 
+def _answer(
+    context: dg.SensorEvaluationContext, planned: Plan, wanted: str, reason: str, tags: dict[str, str]
+) -> Asked:
+    """Return the runs to ask for now, or why there are none; `wanted` says what the days are."""
+    if not planned.groups:
+        return dg.SkipReason(planned.sentence(wanted))
+    context.log.info("%s, asked for now: %s", wanted, told(planned.days))
+    return _requests(planned.groups, reason, tags)
+
+
 def _missing(settings: Settings, clock: Clock) -> dg.SensorDefinition:
     @dg.sensor(
         name="smartgo_missing_days",
@@ -85,10 +96,7 @@ def _missing(settings: Settings, clock: Clock) -> dg.SensorDefinition:
             return dg.SkipReason(f"{told(missing)}: never exported; a backfill is under way, which may bring them.")
         since = clock.now() - timedelta(days=MISSING_DAYS + 1)
         planned = plan(missing, history.busy(), history.failed(since), clock.now(), settings.backfill_days_per_run)
-        if not planned.groups:
-            return dg.SkipReason(planned.sentence("Days that were never exported"))
-        context.log.info("never exported, asked for now: %s", told(planned.days))
-        return _requests(planned.groups, "missing", {})
+        return _answer(context, planned, "Days that were never exported", "missing", {})
 
     return smartgo_missing_days
 
@@ -120,14 +128,11 @@ def _late(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         tags = {NIGHT: night.isoformat()}
         asked = history.asked(tags, clock.now() - timedelta(days=LOOK_BACK_DAYS)) if late else {}
         planned = plan(late, (), asked, clock.now(), settings.backfill_days_per_run)
-        if planned.groups:
-            context.log.info("source differs from table, asked for now: %s", told(planned.days))
-            return _requests(planned.groups, f"late-{night}", tags)
-        if not planned.waiting:
+        if not planned.groups and not planned.waiting:
             context.update_cursor(night.isoformat())
         if not late:
             return dg.SkipReason(f"Source and table agree on {told(days) or 'no exported day'}.")
-        return dg.SkipReason(planned.sentence("Days whose source differs from the table"))
+        return _answer(context, planned, "Days whose source differs from the table", f"late-{night}", tags)
 
     return smartgo_late_days
 

@@ -7,6 +7,8 @@ SIGTERM in the middle of a run).
 
 import dagster as dg
 
+from salesintel_dagster.defs.export_history import ENDED
+
 BY_TAG = "salesintel/by"
 """On runs that a command executes in its own process: they may live beside any daemon."""
 LOST = "The process of this run ended with the stack that launched it. Days that it committed are kept."
@@ -26,6 +28,12 @@ def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     unfinished = instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED))
     lost = [run for run in unfinished if BY_TAG not in run.tags]
     for run in lost:
-        instance.report_run_failed(run, LOST)
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        end_dead_run(instance, run, LOST)
     return [run.run_id for run in lost]
+
+
+def end_dead_run(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:
+    """End a run whose process is known to be dead, and free its place in the pool, which it may hold even if ended."""
+    if run.status not in ENDED:
+        instance.report_run_failed(run, why)
+    instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)

@@ -12,8 +12,9 @@ import dagster as dg
 from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.defs.io_managers import NoValuesIOManager
+from salesintel_dagster.domain.metrics import NAMESPACE
 from salesintel_dagster.settings import Settings
-from salesintel_dagster.wiring import embedding_cost, enrichment, sales
+from salesintel_dagster.wiring import embedding_cost, enrichment, metrics, sales
 from salesintel_dagster.wiring.sources import sale_source
 
 
@@ -56,6 +57,10 @@ def build(settings: Settings) -> dict[str, object]:
         "dynamodb": _resource(
             lambda: wiring.progress_ledger(settings, clients()),
             f"DynamoDB table {settings.progress_table_name}: export progress by day and run.",
+        ),
+        "cloudwatch": _resource(
+            lambda: metrics.metric_sink(settings, clients()),
+            f"CloudWatch namespace {NAMESPACE}, stage {settings.stage}: each day's metrics.",
         ),
         "embedding_spend": _resource(
             lambda: embedding_cost.spend_ledger(settings, clients()),

@@ -19,12 +19,13 @@ from salesintel_dagster.defs.partitions import daily, last_whole_day
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.columns import EMBEDDING_SCHEMA, IMAGE_SCHEMA, RAW_SCHEMA, SALES_SCHEMA
+from salesintel_dagster.domain.metrics import MetricSink
 from salesintel_dagster.domain.ports import Embedder, ImageFetcher, ObjectStore, ProgressLedger, SaleSource, SalesTable
 from salesintel_dagster.domain.spend import SpendLedger
 from salesintel_dagster.flows.export.backfill import Backfill, DayFailed
-from salesintel_dagster.flows.export.checks import promises
 from salesintel_dagster.flows.export.day import ExportParts, ExportRules, StageDone
 from salesintel_dagster.flows.export.images import ImagesFetched
+from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.thumbnails import thumbnails
 from salesintel_dagster.settings import Settings
@@ -137,6 +138,7 @@ def build(settings: Settings) -> dg.Definitions:
         lakehouse: dg.ResourceParam[SalesTable],
         dynamodb: dg.ResourceParam[ProgressLedger],
         embedding_spend: dg.ResourceParam[SpendLedger],
+        cloudwatch: dg.ResourceParam[MetricSink],
     ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
         backfill = Backfill(
             ExportParts(smartgo_db, image_host, bedrock, analytics, lakehouse),
@@ -146,6 +148,7 @@ def build(settings: Settings) -> dg.Definitions:
             context.run.run_id,
             SYSTEM_CLOCK,
             _log_to(context),
+            cloudwatch,
         )
         yield from _events(context, backfill)
 

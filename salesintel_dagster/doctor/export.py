@@ -1,8 +1,7 @@
-"""Checks of what the daily export stands on: source database, bucket, Iceberg tables, DynamoDB tables, Bedrock."""
+"""Checks of what the daily export stands on: source database, bucket, Bedrock."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
@@ -12,16 +11,11 @@ from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws_probes import (
     DENIED,
     MISSING,
+    bucket_key,
     bucket_region,
-    check_key,
-    check_model,
-    check_put,
-    expiry_attribute,
 )
-from salesintel_dagster.adapters.parameters import read_database_config
-from salesintel_dagster.adapters.table_expiry import TTL_ATTRIBUTE
-from salesintel_dagster.adapters.table_layout import TABLES
-from salesintel_dagster.adapters.table_probe import table_state
+from salesintel_dagster.adapters.parameters import read_source_config
+from salesintel_dagster.adapters.source_config import ApiConfig
 from salesintel_dagster.doctor.patient import Patient, setting
 from salesintel_dagster.domain.calendar import day_window
 from salesintel_dagster.domain.diagnosis import Check, Finding, fail, ok, warn
@@ -32,15 +26,14 @@ from salesintel_dagster.domain.errors import (
     StoreUnavailable,
 )
 from salesintel_dagster.domain.source import ConnectionParameters
-from salesintel_dagster.settings import Catalog, variable_of
+from salesintel_dagster.domain.tls import UNVERIFIED_TLS, is_local
+from salesintel_dagster.settings import variable_of
 from salesintel_dagster.wiring.sources import sale_source
 
 PROBE_OBJECT = "staging/doctor/probe"
 """Under the prefix that the bucket empties by itself: the export may delete nothing there, and neither may we."""
 DEPLOY = "salesintel deploy --apply"
-DEPLOYED = f"{DEPLOY} makes it; or this role lacks a permission (docs/aws.md, IAM)"
 ENCRYPTED = frozenset({"require", "verify-ca"})
-KEY = ("PK", "SK")
 
 
 def checks(patient: Patient) -> Iterator[Check]:
@@ -53,46 +46,41 @@ def checks(patient: Patient) -> Iterator[Check]:
     yield Check("source TLS", partial(source_tls, patient), f"see database parameter: {parameter}")
     yield Check("source database", partial(source_database, patient), server)
     yield Check("object store", partial(object_store, patient), f"s3:PutObject and s3:GetObject on {PROBE_OBJECT}")
-    for name in TABLES:
-        yield Check(f"iceberg table {name}", partial(iceberg_table, patient, name), _catalog_remedy(patient))
-    progress, sales = settings.progress_table_name, settings.sales_table_name
-    yield Check("progress table", partial(items_table, patient, progress, KEY, "the export", puts=True), DEPLOYED)
-    yield Check("sales table", partial(items_table, patient, sales, KEY, "the sync", puts=False), DEPLOYED)
     yield Check("embedding model", partial(embedding_model, patient), _model_remedy(patient))
 
 
 def database_parameter(patient: Patient) -> Finding:
     """Read and parse the SSM parameter."""
-    config = read_database_config(patient.clients.client("ssm"), patient.settings.smartgo_parameter)
+    parameter = patient.settings.smartgo_parameter
+    config = read_source_config(patient.clients.client("ssm"), parameter)
+    if isinstance(config, ApiConfig):
+        return ok(f"{parameter}: an API at {config.parameters.place}")
     mapped = config.mapping.table or "a query"
-    return ok(f"{patient.settings.smartgo_parameter}: {mapped} at {config.connection.place}")
+    return ok(f"{parameter}: {mapped} at {config.connection.place} ({config.kind})")
 
 
 def source_tls(patient: Patient) -> Finding:
     """Judge whether the configured TLS keeps the password and the sales to the right server."""
     parameter = patient.settings.smartgo_parameter
-    connection = read_database_config(patient.clients.client("ssm"), parameter).connection
-    return tls(connection, parameter)
+    config = read_source_config(patient.clients.client("ssm"), parameter)
+    if isinstance(config, ApiConfig):
+        scheme = config.parameters.parts.scheme
+        return ok("https" if scheme == "https" else "http, to this machine itself")
+    return tls(config.connection, parameter)
 
 
 def tls(connection: ConnectionParameters, parameter: str) -> Finding:
-    """Judge a connection's sslmode; whether the server meets it is what connecting shows."""
-    mode = connection.sslmode
+    """Judge a connection's mode; less than the policy asks for was refused when the parameter was read."""
+    mode = connection.tls_mode
     if mode == "verify-full":
         return ok("verify-full: encrypted, and the server's certificate and name are checked")
-    if _is_local(connection.host):
+    if is_local(connection.host):
         return ok(f"{mode}, to this machine itself")
-    remedy = f"set sslmode to verify-full, and sslrootcert to the server's CA, in {parameter}"
-    if mode in ENCRYPTED:
-        return warn(f"{mode}: encrypted, but any server with any name may answer", remedy)
-    return fail(f"{mode}: password and sales may cross the network readable", remedy)
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.startswith("/")
+    told = (
+        "encrypted, but any server with any name may answer" if mode in ENCRYPTED else "may cross the network readable"
+    )
+    remedy = f"set sslmode to verify-full and sslrootcert to the server's CA, and take {UNVERIFIED_TLS} out"
+    return warn(f"{mode}, as {UNVERIFIED_TLS} lets it: {told}", f"{remedy}, in {parameter}")
 
 
 def source_database(patient: Patient) -> Finding:
@@ -125,7 +113,22 @@ def object_store(patient: Patient) -> Finding:
     except StoreUnavailable as error:
         action = "s3:PutObject and s3:GetObject" if settings.object_folder is None else "writing"
         return fail(str(error), f"let this role do {action} under staging/ (docs/aws.md, IAM)")
-    return ok(f"put, got and listed {settings.object_folder or settings.bucket_name}/{PROBE_OBJECT}")
+    found = f"put, got and listed {settings.object_folder or settings.bucket_name}/{PROBE_OBJECT}"
+    return ok(found) if settings.kms_key_arn is None else _encryption(patient, found)
+
+
+def _encryption(patient: Patient, found: str) -> Finding:
+    """Compare the bucket's key with ours: Iceberg's files are encrypted by the bucket's."""
+    ours, bucket = patient.settings.kms_key_arn, patient.settings.bucket_name
+    if patient.settings.object_folder is not None:
+        return warn(f"{found}, which encrypts nothing", f"{variable_of('kms_key_arn')} is for a bucket")
+    key = bucket_key(patient.clients.client("s3"), bucket)
+    if key is None:
+        return ok(f"{found} by our key; not asked for the bucket's (needs s3:GetEncryptionConfiguration)")
+    if key != ours:
+        told = f"{found}; but the bucket encrypts Iceberg's files by {key or 'the key of S3'}, not by {ours}"
+        return fail(told, f"{DEPLOY} gives the bucket the key of {variable_of('kms_key_arn')}")
+    return ok(f"{found}; the bucket has our key, too")
 
 
 def _bucket(patient: Patient) -> Finding | None:
@@ -144,70 +147,16 @@ def _bucket(patient: Patient) -> Finding | None:
     return None
 
 
-def iceberg_table(patient: Patient, name: str) -> Finding:
-    """Load the table as its writer does and compare its layout with ours."""
-    state = table_state(lambda: wiring.open_tables_catalog(patient.settings), name)
-    catalog = patient.settings.catalog.value
-    if state is None:
-        return ok(f"catalog {catalog} answers; the first export makes the table")
-    return ok(f"catalog {catalog} answers; the layout is ours, {state.snapshots} snapshots")
-
-
-def _catalog_remedy(patient: Patient) -> str:
-    settings = patient.settings
-    if settings.catalog is Catalog.GLUE:
-        return "let this role do glue:GetTable on pricing_intelligence, and s3:GetObject under pricing-intelligence/"
-    return (
-        f"check {variable_of('catalog')}={settings.catalog.value}, {variable_of('catalog_uri')} and "
-        f"{variable_of('warehouse')}={settings.warehouse_uri} (docs/aws.md, catalogs); migrate a layout that differs"
-    )
-
-
-def items_table(patient: Patient, table: str, key: tuple[str, ...], user: str, *, puts: bool) -> Finding:
-    """Look whether a DynamoDB table is there, has our key and lets items expire; `puts`: and takes items."""
-    dynamodb = patient.clients.client("dynamodb")
-    try:
-        check_key(dynamodb, table, key)
-        if puts:
-            check_put(dynamodb, table, key)
-        attribute = expiry_attribute(dynamodb, table)
-    except AwsRefused as refused:
-        return _table_refused(refused, table, key, user, puts=puts)
-    found = f"{table}: key {', '.join(key)}"
-    if attribute is None:
-        return ok(f"{found}; not asked whether items expire (needs dynamodb:DescribeTimeToLive, which {user} does not)")
-    if attribute != TTL_ATTRIBUTE:
-        told = f"items expire by {attribute}" if attribute else "items never expire"
-        return fail(f"{found}; {told}", f"{DEPLOY} lets them expire by {TTL_ATTRIBUTE}")
-    return ok(f"{found}; items expire by {attribute}")
-
-
-def _table_refused(refused: AwsRefused, table: str, key: tuple[str, ...], user: str, *, puts: bool) -> Finding:
-    if refused.code in MISSING:
-        return fail(f"no table {table}", f"{DEPLOY} makes it; or check STAGE and the table's variable")
-    if refused.code == "ValidationException":
-        return fail(
-            f"{table}: its key is not {', '.join(key)}", "another application's table? docs/settings.md names ours"
-        )
-    if refused.code not in DENIED:
-        raise refused
-    actions = "dynamodb:GetItem and dynamodb:PutItem" if puts else "dynamodb:GetItem"
-    judged = fail if puts else warn
-    return judged(str(refused), f"let the role of {user} do {actions} on {table} (docs/aws.md, IAM)")
-
-
 def embedding_model(patient: Patient) -> Finding:
     """Ask the model for nothing, which is refused and free; with `paid_call`, for the vector of one small picture."""
     settings = patient.settings
     where = f"{settings.embedding_model} in {settings.bedrock_region}"
-    if not patient.paid_call:
-        try:
-            check_model(patient.clients.client("bedrock-runtime"), settings.embedding_model)
-        except AwsRefused as refused:
-            return fail(str(refused), _model_remedy(patient))
-        return ok(f"{where} answers, and we may invoke it (nothing was paid; --paid-call makes one vector)")
+    embedder = wiring.embedder(settings, patient.clients)
     try:
-        vector = wiring.embedder(settings, patient.clients).embed(_picture())
+        if not patient.paid_call:
+            embedder.check()
+            return ok(f"{where} answers, and we may invoke it (nothing was paid; --paid-call makes one vector)")
+        vector = embedder.embed(_picture())
     except EmbeddingFailure as failure:
         return fail(str(failure), _model_remedy(patient))
     return ok(f"{where} made a vector of {len(vector) // 4} values (one paid call)")

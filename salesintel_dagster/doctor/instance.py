@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import dagster as dg
+from botocore.exceptions import NoRegionError
 
 from salesintel_dagster.doctor.patient import Patient
 from salesintel_dagster.domain.diagnosis import Check, Finding, Health, fail, ok, warn
@@ -14,6 +15,10 @@ from salesintel_dagster.settings import Mode
 
 FILE = "dagster.yaml"
 SHIPPED = "salesintel_dagster/dagster.yaml"
+IMAGE_VARIABLE = "DAGSTER_CURRENT_IMAGE"
+"""Of Dagster's code servers: what they name as the image of their runs."""
+WORKING_SCHEME = "postgresql+psycopg2://"
+"""dagster-postgres 0.29 sends NOTIFY with a parameter, which psycopg 3, SQLAlchemy 2.1's own choice, does not take."""
 
 
 def checks(patient: Patient) -> Iterator[Check]:
@@ -33,15 +38,43 @@ def instance(patient: Patient) -> Finding:
         return ok(found) if patient.settings.mode is Mode.EMBEDDED else warn(found, copy)
     try:
         with dg.DagsterInstance.from_config(home) as opened:
-            complaints = list(complaints_about(opened))
-            storage = type(opened.run_storage).__name__
-            launcher = type(opened.run_launcher).__name__
-    except dg.DagsterError as error:
-        return fail(f"{file}: {str(error).strip().splitlines()[0]}", f"mend it; {SHIPPED} is a good one")
+            complaints = [*complaints_about(opened), *ecs_complaints(opened, patient.environment)]
+            parts = (opened.run_storage, opened.run_launcher, opened.compute_log_manager)
+            names = ", ".join(type(part).__name__ for part in parts)
+    except Exception as error:  # noqa: BLE001 - any library that the file names; a text may hold the storage's password
+        return _not_opened(file, error)
     if complaints:
         worst = Health.FAIL if any(one.health is Health.FAIL for one in complaints) else Health.WARN
         return Finding(worst, "; ".join(one.found for one in complaints), "; ".join(one.remedy for one in complaints))
-    return ok(f"{file}: run monitoring, retries and pools on, telemetry off; {storage}, {launcher}")
+    return ok(f"{file}: run monitoring, retries and pools on, telemetry off; {names}")
+
+
+def _not_opened(file: Path, error: Exception) -> Finding:
+    if isinstance(error, NoRegionError):
+        return fail(f"{file}: a client of dagster-aws has no region", "set AWS_DEFAULT_REGION; it knows no AWS_REGION")
+    if isinstance(error, ImportError):
+        return fail(f"{file}: no module {error.name}", "pip install 'salesintel-dagster[ecs]' brings dagster-postgres")
+    if isinstance(error, dg.DagsterError):
+        return fail(f"{file}: {str(error).strip().splitlines()[0]}", f"mend it; {SHIPPED} is a good one")
+    return fail(
+        f"{file}: the instance cannot be opened: {type(error).__name__}",
+        "is the storage that it names up, and reachable from here, and are its variables set? docs/aws.md, 9",
+    )
+
+
+def ecs_complaints(opened: dg.DagsterInstance, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield what run workers of their own would miss: an image, and a storage that takes their events."""
+    if type(opened.run_launcher).__name__ == "EcsRunLauncher" and not environment.get(IMAGE_VARIABLE):
+        yield fail(
+            f"{IMAGE_VARIABLE} is not set: no run would be launched on ECS",
+            f"set {IMAGE_VARIABLE} to the image that run tasks start from",
+        )
+    url = str(getattr(opened.run_storage, "postgres_url", ""))
+    if url and not url.startswith(WORKING_SCHEME):
+        yield fail(
+            "the storage's URL names no psycopg2: every run fails at its first event",
+            f"let it begin with {WORKING_SCHEME}",
+        )
 
 
 def complaints_about(opened: dg.DagsterInstance) -> Iterator[Finding]:

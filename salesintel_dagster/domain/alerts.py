@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -183,3 +184,11 @@ def write_cursor(reached: dict[str, Reached]) -> str:
 def incidents_in(steps: Sequence[Seen]) -> int:
     """Count what would be sent."""
     return sum(step.incident is not None for step in steps)
+
+
+class AlertSink(ABC):
+    """Where alerts go. Losing it delays an alert and never fails a run."""
+
+    @abstractmethod
+    def send(self, alert: Alert) -> None:
+        """Hand over one alert within seconds; no second try. Raises AlertNotSent."""

@@ -13,7 +13,7 @@ from salesintel_dagster.domain.calendar import quarter, season_year
 from salesintel_dagster.domain.columns import HISTORY_SCHEMA
 from salesintel_dagster.domain.embedding import FLOAT32_BYTES
 from salesintel_dagster.domain.outcome import EmbeddingStatus
-from salesintel_dagster.domain.sale_event import SOURCE_SYSTEM, SaleEvent
+from salesintel_dagster.domain.sale_event import SaleEvent
 from salesintel_dagster.domain.vectors import vector_column
 
 
@@ -65,7 +65,7 @@ def _values(event: SaleEvent, ingestion: Ingestion) -> dict[str, object]:
         "embedding_status": (EmbeddingStatus.OK if has_vector else EmbeddingStatus.NOT_SENT).value,
         "embedding_error": None,
         "preprocess_version": None,
-        "source_system": SOURCE_SYSTEM,
+        "source_system": record.source_system,
         "ingestion_timestamp": ingestion.at,
         "run_id": ingestion.run_id,
         "listed_price": record.listed_price,

@@ -6,7 +6,7 @@ There is no append, upsert or partition overwrite on purpose: they double rows u
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
@@ -55,3 +55,7 @@ class KeyedTable(ABC):
     @abstractmethod
     def of_day(self, tenant_id: str, day: date) -> Mapping[str, str]:
         """Return the payload hash by sale id of a tenant's day. Raises DuplicateKeys, TableUnavailable."""
+
+    @abstractmethod
+    def rows_of(self, tenant_id: str, day: date, sale_ids: Collection[str]) -> pa.Table:
+        """Return the rows (HISTORY_SCHEMA) of these sales of a tenant's day. Raises TableUnavailable."""

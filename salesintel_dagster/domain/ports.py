@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from salesintel_dagster.domain.alerts import Alert
 from salesintel_dagster.domain.calendar import DayWindow
 from salesintel_dagster.domain.embedding import EmbeddingSpec, VectorBytes
 from salesintel_dagster.domain.fingerprint import SourceFingerprint
@@ -115,10 +114,7 @@ class Embedder(ABC):
 
     @abstractmethod
     def embed(self, image: bytes) -> VectorBytes:
-        """Return the checked vector of a JPEG or PNG.
-
-        Raises EmbeddingTransient, EmbeddingRefused (this image), EmbedderUnusable (every image).
-        """
+        """Return a JPEG's or PNG's vector. Raises EmbeddingTransient, EmbeddingRefused (it), EmbedderUnusable (all)."""
 
     @abstractmethod
     def check(self) -> None:
@@ -220,11 +216,3 @@ class ProgressLedger(ABC):
         Also the day's newest record, where it is this run's. A newer run's is never touched, nor one that its run has
         written to since. Raises ProgressUnavailable.
         """
-
-
-class AlertSink(ABC):
-    """Where alerts go. Losing it delays an alert and never fails a run."""
-
-    @abstractmethod
-    def send(self, alert: Alert) -> None:
-        """Hand over one alert within seconds; no second try. Raises AlertNotSent."""

@@ -99,7 +99,7 @@ def shown(value: object) -> str:
         return "an integer of hundreds of digits"
     if not isinstance(value, NoneType | int | float | Decimal | date | UUID):
         return f"a value of type {type(value).__name__}"
-    text = repr(value)
+    text = str(value) if isinstance(value, Decimal | date | UUID) else repr(value)
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "…"
 
 

@@ -14,7 +14,14 @@ from decimal import Decimal
 from salesintel_dagster.domain.calendar import Season
 from salesintel_dagster.domain.currencies import ISO_4217
 from salesintel_dagster.domain.errors import SaleRefused
-from salesintel_dagster.domain.sale import CONDITIONS, PRICE_DIGITS, PRICE_SCALE, TENANT_PATTERN, shown
+from salesintel_dagster.domain.sale import (
+    CONDITIONS,
+    MAX_SHOWN_CHARACTERS,
+    PRICE_DIGITS,
+    PRICE_SCALE,
+    TENANT_PATTERN,
+    shown,
+)
 from salesintel_dagster.domain.sales_keys import SaleKey
 
 MAX_RECORD_BYTES = 380_000
@@ -130,15 +137,16 @@ def _optional_text(record: SaleRecord, name: str) -> None:
 def _price(name: str, value: object) -> Decimal:
     if not isinstance(value, Decimal):
         raise SaleRefused(name, shown(value), f"money is a Decimal, not {type(value).__name__}")
+    told = str(value)[:MAX_SHOWN_CHARACTERS]
     if not value.is_finite():
-        raise SaleRefused(name, shown(value), "a price is a finite number")
+        raise SaleRefused(name, told, "a price is a finite number")
     if value <= 0:
-        raise SaleRefused(name, shown(value), "a price is above zero")
+        raise SaleRefused(name, told, "a price is above zero")
     if value.adjusted() >= PRICE_DIGITS - PRICE_SCALE:
-        raise SaleRefused(name, shown(value), "a price fits decimal(18,2)")
+        raise SaleRefused(name, told, "a price fits decimal(18,2)")
     exponent = value.normalize().as_tuple().exponent if len(value.as_tuple().digits) <= PRICE_DIGITS else None
     if not isinstance(exponent, int) or exponent < -PRICE_SCALE:
-        raise SaleRefused(name, shown(value), "a price has at most two decimals and 18 digits")
+        raise SaleRefused(name, told, "a price has at most two decimals and 18 digits")
     return value.quantize(_CENT)
 
 

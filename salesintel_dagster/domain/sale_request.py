@@ -68,10 +68,10 @@ class RequestRules:
     hemisphere: Hemisphere
 
 
-def read_json(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON
+def read_json(text: str | bytes, most_bytes: int = MAX_BODY_BYTES) -> Any:  # noqa: ANN401 - any JSON
     """Return strict JSON, fractions as Decimals. Raises SaleRefused: a key that is there twice and NaN are not JSON."""
-    if len(text) > MAX_BODY_BYTES:
-        raise SaleRefused("body", f"{len(text)} bytes", f"at most {MAX_BODY_BYTES} bytes")
+    if len(text) > most_bytes:
+        raise SaleRefused("body", f"{len(text)} bytes", f"at most {most_bytes} bytes")
     try:
         return json.loads(text, parse_float=Decimal, parse_constant=_no_number, object_pairs_hook=_once)
     except RecursionError:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from salesintel_dagster.domain.alerts import Reached, Seen, alert_of
+from salesintel_dagster.domain.alerts import AlertSink, Reached, Seen, alert_of
 from salesintel_dagster.domain.errors import AlertNotSent
-from salesintel_dagster.domain.ports import AlertSink
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ import logging
 import os
 import re
 import signal
-import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -24,6 +23,7 @@ from ministack import app as ministack
 from ministack.core import persistence
 
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
+from salesintel_dagster.domain.ending import end_for_certain
 from salesintel_dagster.local.ports import LOOPBACK
 
 Message = MutableMapping[str, Any]
@@ -34,7 +34,6 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 IDLE_SECONDS = 0.2
 KEEP_SHARE = 10
 """Saving takes at most a tenth of the time: after a save of 0.1 s the next waits 1 s, however busy it is."""
-STOP_SECONDS = 8.0
 READS = re.compile(rb"[.](Get|BatchGet|Describe|List|Query|Scan|Select|TransactGet|Head)[A-Za-z]*$")
 SCOPE = re.compile(rb"Credential=[^/]+/\d+/[^/]+/([a-z0-9-]+)/aws4_request")
 MODULES_WRITTEN = {
@@ -135,9 +134,7 @@ class _Server(uvicorn.Server):
     """Ends for certain: a stop that hangs is cut off, so that no emulator outlives its supervisor."""
 
     def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - uvicorn's signature
-        timer = threading.Timer(STOP_SECONDS, os._exit, (1,))
-        timer.daemon = True
-        timer.start()
+        end_for_certain()
         super().handle_exit(sig, frame)
 
 

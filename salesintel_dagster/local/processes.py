@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import IO
 
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
+from salesintel_dagster.domain.ending import KILL_SECONDS
 from salesintel_dagster.domain.errors import WorldError
 
 POLL_SECONDS = 0.02
-STOP_SECONDS = 10.0
 MAX_RESTARTS = 3
 RESTART_WINDOW_SECONDS = 60.0
 """A child that ends more than MAX_RESTARTS times within the window is given up, and the world says so."""
@@ -191,7 +191,7 @@ class Supervisor:
         self._running.clear()
         for child, process in alive:
             process.send_signal(child.stop_signal)
-        ends_at = self._clock.monotonic() + STOP_SECONDS
+        ends_at = self._clock.monotonic() + KILL_SECONDS
         for _, process in alive:
             try:
                 process.wait(max(0.0, ends_at - self._clock.monotonic()))

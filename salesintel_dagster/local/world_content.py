@@ -64,8 +64,15 @@ def _make_databases(postgres: Postgres, memory: Memory) -> None:
 
 def _deploy(clients: AwsClients, memory: Memory, settings: Settings) -> None:
     from salesintel_dagster.adapters.infrastructure import deploy  # noqa: PLC0415 - costs start-up time
+    from salesintel_dagster.adapters.infrastructure_request import Choices  # noqa: PLC0415 - same
 
-    deploy(clients, settings.stage, on_event=lambda _line: None, deadline_seconds=DEPLOY_SECONDS)
+    deploy(
+        clients,
+        settings.stage,
+        on_event=lambda _line: None,
+        choices=Choices(object_key_arn=settings.kms_key_arn),
+        deadline_seconds=DEPLOY_SECONDS,
+    )
     config = {
         "host": LOOPBACK,
         "port": memory.ports["postgres"],

@@ -16,9 +16,12 @@ from salesintel_dagster.domain.errors import SettingInvalid
 from salesintel_dagster.settings.alerts import AlertSettings
 from salesintel_dagster.settings.deployment import DeploymentSettings
 from salesintel_dagster.settings.embedding_cost import EmbeddingCostSettings
+from salesintel_dagster.settings.encryption import EncryptionSettings
 from salesintel_dagster.settings.enrichment import EnrichmentSettings
+from salesintel_dagster.settings.events import EventSettings
 from salesintel_dagster.settings.export import ExportSettings
 from salesintel_dagster.settings.kinds import Catalog, Mode
+from salesintel_dagster.settings.metrics import MetricSettings
 from salesintel_dagster.settings.sales import SalesTableSettings
 from salesintel_dagster.settings.source import SourceSettings
 
@@ -36,11 +39,18 @@ DESIGN_NAMES = {
 """Settings whose variable carries the name that the deployments already use."""
 
 
+LISTS = ("image_hosts_allowed", "event_tenants")
+"""Settings whose variable is a comma-separated list."""
+
+
 class Settings(
     SalesTableSettings,
     SourceSettings,
     AlertSettings,
     EnrichmentSettings,
+    EventSettings,
+    EncryptionSettings,
+    MetricSettings,
     EmbeddingCostSettings,
     ExportSettings,
     DeploymentSettings,
@@ -55,11 +65,10 @@ class Settings(
         by_variable = {variable_of(name): name for name in cls.model_fields}
         unknown = [key for key in environment if key.startswith(PREFIX) and key not in by_variable | _OUR_OTHERS]
         problems = [_unknown(key, by_variable) for key in sorted(unknown)]
-        given = {name: environment[key] for key, name in by_variable.items() if environment.get(key)}
-        hosts = given.pop("image_hosts_allowed", None)
-        values: dict[str, object] = dict(given)
-        if hosts is not None:
-            values["image_hosts_allowed"] = tuple(host.strip() for host in hosts.split(",") if host.strip())
+        values: dict[str, object] = {
+            name: environment[key] for key, name in by_variable.items() if environment.get(key)
+        }
+        values |= {name: _listed(values[name]) for name in LISTS if name in values}
         try:
             settings = cls.model_validate(values)
         except ValidationError as error:
@@ -74,6 +83,10 @@ class Settings(
 
 _OUR_OTHERS: dict[str, str] = {"SALESINTEL_HOME": "", "SALESINTEL_WORLD": ""}
 """Variables under our prefix that are the embedded world's, not settings."""
+
+
+def _listed(text: object) -> tuple[str, ...]:
+    return tuple(part.strip() for part in str(text).split(",") if part.strip())
 
 
 def variable_of(name: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from salesintel_dagster.domain.alerts import WEBHOOK_URL
 from salesintel_dagster.domain.currencies import ISO_4217
+from salesintel_dagster.domain.sale import TENANT_PATTERN
 
 
 class Mode(StrEnum):
@@ -62,3 +63,11 @@ def webhook(url: SecretStr) -> SecretStr:
     if not WEBHOOK_URL.fullmatch(url.get_secret_value()):
         raise ValueError("expected https://host[:port]/..., or http on this machine; no user name")
     return url
+
+
+def tenants(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Require names that a tenant may have."""
+    for name in names:
+        if not TENANT_PATTERN.fullmatch(name):
+            raise ValueError(f"{name!r} is no tenant: one matches {TENANT_PATTERN.pattern}")
+    return names

@@ -12,13 +12,13 @@ import os
 import signal
 import socket
 import sys
-import threading
 from pathlib import Path
 from types import FrameType
 
 import click
 import uvicorn
 
+from salesintel_dagster.domain.ending import end_for_certain
 from salesintel_dagster.domain.errors import SalesIntelError, SettingInvalid
 from salesintel_dagster.webserver.access import Access, read_token
 from salesintel_dagster.webserver.dagster_app import Served, dagster_app
@@ -28,8 +28,6 @@ from salesintel_dagster.webserver.rule import allowed_hosts
 LOOPBACK = "127.0.0.1"
 GRACEFUL_SECONDS = 2
 """Open answers and websockets are cut off after this long: a page left open would hold a stop for ever."""
-STOP_SECONDS = 8.0
-"""Then the process ends whatever still hangs; its code servers end by themselves when nobody asks them any more."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -38,18 +36,12 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start the timer that ends the process, then stop as uvicorn does."""
-        _end_soon()
+        end_for_certain()  # the code servers end by themselves when nobody asks them any more
         super().handle_exit(sig, frame)
 
 
-def _end_soon() -> None:
-    timer = threading.Timer(STOP_SECONDS, os._exit, (1,))
-    timer.daemon = True
-    timer.start()
-
-
 def _stop(_signal: int, _frame: FrameType | None) -> None:
-    _end_soon()
+    end_for_certain()
     sys.exit(0)
 
 

@@ -22,10 +22,10 @@ from salesintel_dagster.adapters.sql_reader import query
 from salesintel_dagster.adapters.table_layout import TABLES
 from salesintel_dagster.adapters.table_upkeep import IcebergTableKeeper
 from salesintel_dagster.adapters.titan import TitanEmbedder
+from salesintel_dagster.domain.alerts import AlertSink
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import SettingInvalid
 from salesintel_dagster.domain.ports import (
-    AlertSink,
     Embedder,
     ImageFetcher,
     ObjectStore,
@@ -65,7 +65,7 @@ def object_store(settings: Settings, clients: AwsClients) -> ObjectStore:
     """Return the analytics bucket, or the folder that stands for it."""
     if settings.object_folder is not None:
         return FolderObjectStore(Path(settings.object_folder))
-    return S3ObjectStore(clients.client("s3"), settings.bucket_name)
+    return S3ObjectStore(clients.client("s3"), settings.bucket_name, settings.object_encryption)
 
 
 def image_fetcher(settings: Settings) -> ImageFetcher:

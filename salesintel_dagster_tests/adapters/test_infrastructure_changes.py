@@ -12,9 +12,12 @@ import yaml
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.adapters.infrastructure import EXPIRING_TABLES, deploy
 from salesintel_dagster.adapters.infrastructure_changes import _every_resource, plan
-from salesintel_dagster.adapters.infrastructure_request import template
+from salesintel_dagster.adapters.infrastructure_request import TEMPLATE_S_OWN, Choices, template
 from salesintel_dagster.domain.errors import DeployFailed
 from salesintel_dagster_tests.fakes.cloudformation import ScriptedAws
+
+OTHER_MODEL = Choices("amazon.titan-embed-image-v2")
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/0b5e3c2a-7c1d-4a37-9a53-2f1f6f4b9d11"
 
 
 @pytest.fixture
@@ -36,9 +39,10 @@ def test_every_resource_of_the_template_is_named():
 
     Loader.add_multi_constructor("!", lambda *_: None)
     resources = yaml.load(template(), Loader)["Resources"]  # noqa: S506 - a SafeLoader underneath
-    assert {change.resource: change.kind for change in _every_resource()} == {
-        name: resource["Type"] for name, resource in resources.items()
-    }
+    with_key = {change.resource: change.kind for change in _every_resource(Choices(object_key_arn=KEY))}
+    assert with_key == {name: resource["Type"] for name, resource in resources.items()}
+    without_key = {change.resource for change in _every_resource(TEMPLATE_S_OWN)}
+    assert with_key.keys() - without_key == {name for name, resource in resources.items() if "Condition" in resource}
 
 
 def test_an_unchanged_stack_has_nothing_to_do_and_keeps_no_change_set(aws: AwsClients, stage: str):
@@ -55,13 +59,13 @@ def test_what_would_change_is_named_with_its_property_and_is_not_done(aws: AwsCl
     switched_off = {"Enabled": False, "AttributeName": "ttl"}
     aws.client("dynamodb").update_time_to_live(TableName=table, TimeToLiveSpecification=switched_off)
     for _ in range(2):
-        planned = plan(aws, stage, "amazon.titan-embed-image-v2")
+        planned = plan(aws, stage, OTHER_MODEL)
         assert str(planned).splitlines()[1:] == [
             "  modify ExportPolicy, AWS::IAM::ManagedPolicy (PolicyDocument)",
             f"  switch on expiry of items, by a call of its own: {table}",
         ]
-    assert deploy(aws, stage, lambda _: None, embedding_model="amazon.titan-embed-image-v2").ttl_enabled == (table,)
-    assert plan(aws, stage, "amazon.titan-embed-image-v2").changes == ()
+    assert deploy(aws, stage, lambda _: None, choices=OTHER_MODEL).ttl_enabled == (table,)
+    assert plan(aws, stage, OTHER_MODEL).changes == ()
 
 
 class Refusing(ScriptedAws):

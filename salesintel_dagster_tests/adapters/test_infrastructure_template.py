@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,16 @@ import yaml
 from botocore.exceptions import ConnectTimeoutError
 
 from salesintel_dagster.adapters.aws import AwsClients
+from salesintel_dagster.adapters.cloudwatch import CloudWatchMetrics
 from salesintel_dagster.adapters.infrastructure import EXPIRING_TABLES, DeployReport, deploy
 from salesintel_dagster.adapters.infrastructure_request import template
 from salesintel_dagster.adapters.object_store import MULTIPART_BYTES, S3ObjectStore
-from salesintel_dagster.adapters.parameters import read_database_config
+from salesintel_dagster.adapters.parameters import read_source_config
 from salesintel_dagster.adapters.progress import DynamoProgressLedger
+from salesintel_dagster.adapters.spend import DynamoSpendLedger
 from salesintel_dagster.adapters.table_expiry import TTL_ATTRIBUTE
 from salesintel_dagster.domain.errors import StoreUnavailable
+from salesintel_dagster.domain.metrics import MEASURES, NAMESPACE, Metric
 from salesintel_dagster.domain.progress import Progress, RunState
 
 
@@ -30,6 +34,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _function(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, object]:
+    if isinstance(node, yaml.SequenceNode):
+        return {suffix: loader.construct_sequence(node, deep=True)}
     assert isinstance(node, yaml.ScalarNode)
     return {suffix: loader.construct_scalar(node)}
 
@@ -93,7 +99,7 @@ class TestTemplate:
         config = '{"host": "h", "port": 1, "database": "d", "username": "u", "password": "p"}'
         aws.client("ssm").put_parameter(Name=name, Value=config, Type="SecureString")
         called: set[str] = set()
-        for service in ("s3", "dynamodb", "ssm"):
+        for service in ("s3", "dynamodb", "ssm", "cloudwatch"):
             aws.client(service).meta.events.register("before-call", lambda model, **_: called.add(model.name))
         _use_every_store(aws, report, name, tmp_path)
 
@@ -106,6 +112,9 @@ class TestTemplate:
         for statement in parsed["Resources"][name]["Properties"]["PolicyDocument"]["Statement"]:
             actions, targets = _listed(statement["Action"]), _listed(statement["Resource"])
             assert not any("*" in action for action in actions), statement["Sid"]
+            if statement["Sid"] == "PutMetrics":
+                assert statement["Condition"] == {"StringEquals": {"cloudwatch:namespace": NAMESPACE}}
+                continue
             for target in targets:
                 ((_, text),) = target.items()
                 ours = ("arn:", "${", "AnalyticsBucket", "ExportProgressTable", "AlertsTopic")
@@ -116,6 +125,14 @@ class TestTemplate:
         policy = parsed["Resources"]["ExportPolicy"]["Properties"]["PolicyDocument"]
         keys = next(statement for statement in policy["Statement"] if statement["Action"] == "kms:Decrypt")
         assert set(keys["Condition"]["StringEquals"]) == {"kms:ViaService", "kms:EncryptionContext:PARAMETER_ARN"}
+
+    def test_the_object_key_may_be_used_by_way_of_s3_only(self, parsed: dict[str, Any]) -> None:
+        """I8"""
+        policy = parsed["Resources"]["ObjectKeyPolicy"]
+        [statement] = policy["Properties"]["PolicyDocument"]["Statement"]
+        assert (policy["Condition"], statement["Resource"]) == ("HasObjectKey", {"Ref": "ObjectKeyArn"})
+        assert statement["Action"] == ["kms:GenerateDataKey", "kms:Decrypt"]
+        assert set(statement["Condition"]["StringEquals"]) == {"kms:ViaService"}
 
 
 IAM_ACTIONS = {
@@ -131,6 +148,7 @@ IAM_ACTIONS = {
     "GetItem": "dynamodb:GetItem",
     "Query": "dynamodb:Query",
     "UpdateItem": "dynamodb:UpdateItem",
+    "PutMetricData": "cloudwatch:PutMetricData",
     "GetParameter": "ssm:GetParameter",
 }
 OTHER_ACTIONS = {
@@ -159,7 +177,10 @@ def _use_every_store(aws: AwsClients, report: DeployReport, parameter: str, fold
     ledger.record(running)
     assert ledger.newest(now.date()) == ledger.history(now.date())[0]
     assert ledger.lose(running, now)
-    read_database_config(aws.client("ssm"), parameter)
+    read_source_config(aws.client("ssm"), parameter)
+    spend = DynamoSpendLedger(aws.client("dynamodb"), report.resources["ExportProgressTable"])
+    assert spend.reserve(now.date(), Decimal("0.006"), Decimal(1))
+    CloudWatchMetrics(aws.client("cloudwatch"), "t").emit([Metric(MEASURES[0], 1, now)])
 
 
 def _fail(**_: object) -> None:

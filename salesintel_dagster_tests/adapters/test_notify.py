@@ -16,11 +16,10 @@ import pytest
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.adapters.notify import LoggedAlerts, SnsAlerts, WebhookAlerts, parse_webhook_url
 from salesintel_dagster.adapters.pinned_sockets import PinnedSockets
-from salesintel_dagster.domain.alerts import Alert
+from salesintel_dagster.domain.alerts import Alert, AlertSink
 from salesintel_dagster.domain.checks import Severity
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import AlertNotSent, SettingInvalid
-from salesintel_dagster.domain.ports import AlertSink
 from salesintel_dagster_tests.fakes.alerts import InMemoryAlerts
 from salesintel_dagster_tests.fakes.webhook import OK, WebhookServer, status, webhook_server
 

@@ -10,8 +10,10 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectTimeoutError, NoCredentialsError
 
 from salesintel_dagster.adapters.aws import AwsClients
-from salesintel_dagster.adapters.parameters import parse_database_config, read_database_config
+from salesintel_dagster.adapters.parameters import read_source_config
+from salesintel_dagster.adapters.source_config import ApiConfig, DatabaseConfig, parse_source_config
 from salesintel_dagster.domain.errors import SalesIntelError, SettingInvalid, SourceUnavailable
+from salesintel_dagster.domain.rest_source import RestMapping, RestParameters
 from salesintel_dagster.domain.source import SourceMapping
 
 NAME = "/tf/dev/smartgo/database/config"
@@ -25,13 +27,16 @@ GOOD: dict[str, Any] = {
 }
 
 
+API = {"kind": "rest", "url": "https://api.example/v1/sales?from={from}&to={to}", "token": CANARY}
+
+
 def _text(**changes: object) -> str:
     return json.dumps({key: value for key, value in {**GOOD, **changes}.items() if value is not ...})
 
 
 class TestParse:
     def test_the_required_keys_alone_are_enough(self) -> None:
-        config = parse_database_config(NAME, _text())
+        config = parse_source_config(NAME, _text())
         found = config.connection
         assert (found.host, found.port, found.database, found.username, found.password) == tuple(GOOD.values())
         assert (found.tls_mode, found.sslrootcert) == ("verify-full", None)
@@ -45,7 +50,7 @@ class TestParse:
             "sold_at_zone": "Europe/Vilnius",
         }
         text = _text(sslmode="verify-full", sslrootcert="/certs/ca.pem", statement_timeout_seconds=60, mapping=mapping)
-        config = parse_database_config(NAME, text)
+        config = parse_source_config(NAME, text)
         assert (config.connection.sslmode, config.connection.sslrootcert) == ("verify-full", "/certs/ca.pem")
         assert config.connection.statement_timeout_seconds == 60
         assert config.mapping == SourceMapping(
@@ -55,16 +60,17 @@ class TestParse:
             sold_at_zone="Europe/Vilnius",
         )
 
-    def test_i6_a_server_elsewhere_is_trusted_unverified_only_where_the_parameter_says_so(self) -> None:
-        config = parse_database_config(NAME, _text(sslmode="disable", allow_unverified_tls=True))
+    def test_a_server_elsewhere_is_trusted_unverified_only_where_the_parameter_says_so(self) -> None:
+        """I6"""
+        config = parse_source_config(NAME, _text(sslmode="disable", allow_unverified_tls=True))
         assert config.connection.tls_mode == "disable"
-        assert parse_database_config(NAME, _text(allow_unverified_tls=True)).connection.tls_mode == "verify-full"
-        local = parse_database_config(NAME, _text(host="127.0.0.1", sslmode="disable"))
+        assert parse_source_config(NAME, _text(allow_unverified_tls=True)).connection.tls_mode == "verify-full"
+        local = parse_source_config(NAME, _text(host="127.0.0.1", sslmode="disable"))
         assert local.connection.tls_mode == "disable"
 
     def test_the_mapping_may_stand_beside_the_connection(self) -> None:
-        flat = parse_database_config(NAME, _text(query="SELECT * FROM sold", tenant="carousel-labs"))
-        nested = parse_database_config(
+        flat = parse_source_config(NAME, _text(query="SELECT * FROM sold", tenant="carousel-labs"))
+        nested = parse_source_config(
             NAME, _text(mapping={"query": "SELECT * FROM sold", "table": None, "tenant": "carousel-labs"})
         )
         assert flat == nested
@@ -73,11 +79,11 @@ class TestParse:
     @pytest.mark.parametrize("password", ["%zz", "a b", "'\"\\", "\N{KEY}", "@:/?#", "postgresql://x"])
     def test_a_password_is_taken_letter_by_letter(self, password: str) -> None:
         """I3"""
-        assert parse_database_config(NAME, _text(password=password)).connection.password == password
+        assert parse_source_config(NAME, _text(password=password)).connection.password == password
 
     def test_no_password_in_the_repr(self) -> None:
         """I3"""
-        config = parse_database_config(NAME, _text())
+        config = parse_source_config(NAME, _text())
         assert CANARY not in repr(config)
         assert CANARY not in str(config)
 
@@ -136,25 +142,93 @@ class TestParse:
     def test_what_is_wrong_is_named_by_key_and_rule_and_never_by_value(self, text: str, rule: str) -> None:
         """I2"""
         with pytest.raises(SettingInvalid) as failure:
-            parse_database_config(NAME, text)
+            parse_source_config(NAME, text)
         assert str(failure.value).startswith(f"SSM parameter {NAME}: ")
         assert rule in str(failure.value)
         _assert_no_canary(failure.value)
 
+    def test_the_kind_is_postgres_unless_it_says_otherwise(self) -> None:
+        assert parse_source_config(NAME, _text()) == parse_source_config(NAME, _text(kind="postgres"))
+        mysql = parse_source_config(NAME, _text(kind="mysql", tenant="carousel-labs"))
+        assert isinstance(mysql, DatabaseConfig)
+        assert (mysql.kind, mysql.connection.tls_mode) == ("mysql", "verify-full")
+
+    def test_an_api_has_keys_of_its_own(self) -> None:
+        mapping = {"columns": {"sold_price": "price.amount"}, "tenant": "carousel-labs"}
+        config = parse_source_config(
+            NAME, json.dumps({**API, "rows_field": "data", "page_parameter": "page", "mapping": mapping})
+        )
+        assert config == ApiConfig(
+            RestParameters(API["url"], CANARY, rows_field="data", page_parameter="page"),
+            RestMapping(columns={"sold_price": "price.amount"}, tenant="carousel-labs"),
+        )
+        assert CANARY not in repr(config) + str(config)
+
+    @pytest.mark.parametrize("kind", ["oracle", CANARY, "", None, 5, ["rest"], {"rest": 1}, "REST"])
+    def test_an_unknown_kind_is_refused_by_naming_the_known_ones(self, kind: object) -> None:
+        """I2"""
+        with pytest.raises(SettingInvalid) as failure:
+            parse_source_config(NAME, _text(kind=kind))
+        assert str(failure.value) == f"SSM parameter {NAME}: kind: expected one of postgres, mysql, rest"
+        _assert_no_canary(failure.value)
+
+    @pytest.mark.parametrize(
+        "changes,rule",
+        [
+            ({"url": ...}, "url: required and not there"),
+            ({"token": ...}, "token: required and not there"),
+            ({"token": f"{CANARY} x"}, "token: expected printable ASCII without a space"),
+            ({"token": f"{CANARY}\r\nX: y"}, "token: expected printable ASCII without a space"),
+            ({"url": "http://api.example/{from}/{to}"}, "url: expected https for a host that is not local"),
+            ({"url": f"https://api.example/{{from}}?key={CANARY}"}, "url: expected https://host/..."),
+            ({"url": f"https://u:{CANARY}@api.example/{{from}}/{{to}}"}, "url: expected https://host/..."),
+            ({"url": f"https://{{from}}.example/{{to}}?key={CANARY}"}, "url: expected https://host/..."),
+            ({"url": f"https://api.example/{{from}}/{{to}}/{{{CANARY}}}"}, "url: expected https://host/..."),
+            ({"url": f"https://api.example/{{from}}/{{to}}#{CANARY}"}, "url: expected https://host/..."),
+            ({"url": f"https://api.example:{CANARY}/{{from}}/{{to}}"}, "url: expected https://host/..."),
+            ({"url": f"ftp://{CANARY}/{{from}}/{{to}}"}, "url: expected https://host/..."),
+            ({"url": 5}, "url: expected https://host/..."),
+            ({"rows_field": f"{CANARY}..x"}, "rows_field: expected a field such as"),
+            ({"cursor_parameter": "after"}, "cursor_parameter: needs next_field"),
+            ({"page_parameter": "page", "next_field": "next"}, "by number or by next_field, not both"),
+            ({"page_parameter": f"{CANARY}&x"}, "page_parameter: expected the name of a query parameter"),
+            ({"max_rows": 0}, "max_rows: expected an integer from 1 to 10000000"),
+            ({"page_timeout_seconds": "30"}, "page_timeout_seconds: expected an integer from 1 to 600"),
+            ({"page_retries": True}, "page_retries: expected an integer from 0 to 10"),
+            ({"tokn": CANARY}, "tokn: no such key; did you mean token?"),
+            ({"host": CANARY}, "host: no such key"),
+            ({"table": "sales"}, "table: no such key"),
+            ({"columns": {"brand": "a b"}}, "is not a plain column name"),
+            ({"columns": {"brand": "a.b.c.d.e.f.g.h.i"}}, "is not a plain column name"),
+        ],
+    )
+    def test_what_is_wrong_with_an_api_is_named_by_key_and_rule(self, changes: dict[str, object], rule: str) -> None:
+        """I2"""
+        document = {key: value for key, value in {**API, **changes}.items() if value is not ...}
+        with pytest.raises(SettingInvalid) as failure:
+            parse_source_config(NAME, json.dumps(document))
+        assert rule in str(failure.value)
+        _assert_no_canary(failure.value)
+
+    def test_an_api_on_this_machine_needs_no_tls(self) -> None:
+        for host in ("127.0.0.1:8080", "localhost", "[::1]:8080"):
+            text = json.dumps({**API, "url": f"http://{host}/{{from}}/{{to}}"})
+            assert isinstance(parse_source_config(NAME, text), ApiConfig)
+
     def test_a_null_table_is_the_default_table(self) -> None:
-        assert parse_database_config(NAME, _text(table=None)).mapping == SourceMapping()
+        assert parse_source_config(NAME, _text(table=None)).mapping == SourceMapping()
 
 
 class TestRead:
     def test_a_secure_string_is_read_and_decrypted(self, aws: AwsClients) -> None:
         ssm = aws.client("ssm")
         ssm.put_parameter(Name=NAME, Value=_text(), Type="SecureString")
-        assert read_database_config(ssm, NAME) == parse_database_config(NAME, _text())
+        assert read_source_config(ssm, NAME) == parse_source_config(NAME, _text())
 
     def test_a_parameter_that_is_not_there_says_what_to_store(self, aws: AwsClients) -> None:
         """I2"""
         with pytest.raises(SettingInvalid, match=f"{NAME}: not there; store host, port") as failure:
-            read_database_config(aws.client("ssm"), NAME)
+            read_source_config(aws.client("ssm"), NAME)
         assert "SecureString" in str(failure.value)
 
     def test_a_plain_string_is_refused(self, aws: AwsClients) -> None:
@@ -162,7 +236,7 @@ class TestRead:
         ssm = aws.client("ssm")
         ssm.put_parameter(Name=NAME, Value=_text(), Type="String")
         with pytest.raises(SettingInvalid, match="is a String; store it again as a SecureString") as failure:
-            read_database_config(ssm, NAME)
+            read_source_config(ssm, NAME)
         _assert_no_canary(failure.value)
 
     @pytest.mark.parametrize(
@@ -184,7 +258,7 @@ class TestRead:
         ssm = aws.client("ssm")
         ssm.meta.events.register("before-call.ssm", refuse)
         with pytest.raises(kind, match=rf"{NAME}: {code} \(HTTP {status}") as failure:
-            read_database_config(ssm, NAME)
+            read_source_config(ssm, NAME)
         _assert_no_canary(failure.value)
 
     @pytest.mark.parametrize(
@@ -200,7 +274,7 @@ class TestRead:
         ssm = aws.client("ssm")
         ssm.meta.events.register("before-call.ssm", cut)
         with pytest.raises(kind, match=type(error).__name__):
-            read_database_config(ssm, NAME)
+            read_source_config(ssm, NAME)
 
 
 def _assert_no_canary(error: BaseException) -> None:

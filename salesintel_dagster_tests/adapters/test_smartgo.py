@@ -26,6 +26,7 @@ from salesintel_dagster.domain.errors import (
     SourceSchemaMismatch,
     SourceUnavailable,
 )
+from salesintel_dagster.domain.local_time import instant_of
 from salesintel_dagster.domain.ports import SaleSource
 from salesintel_dagster.domain.sale import SOURCE_FIELDS, SourceRow
 from salesintel_dagster.domain.source import ConnectionParameters, SourceMapping
@@ -469,6 +470,14 @@ def test_a_server_that_lets_nobody_in_is_unavailable_in_our_own_words(
     assert not [piece for piece in (*PIECES, shop.connection.password) if piece in told]
 
 
+def test_a_database_that_is_closed_for_maintenance_is_told(shop: Shop):
+    closed = f"{shop.connection.database}_closed"
+    shop.run(f"CREATE DATABASE {closed} ALLOW_CONNECTIONS false")
+    source = SmartGoSource(replace(shop.connection, database=closed), SourceMapping(tenants=TENANTS), "EUR")
+    with pytest.raises(SourceUnavailable, match="the database takes no connections now"), source.read(WINDOW):
+        pytest.fail("the reading began")
+
+
 def test_a_server_that_does_not_answer_is_given_up_within_the_connect_timeout():
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         connection = ConnectionParameters(
@@ -524,3 +533,16 @@ def test_bad_rows_of_a_real_table_are_quarantined_and_the_counts_add_up(shop: Sh
 
 def test_every_error_of_the_source_is_of_our_tree():
     assert issubclass(SourceError, SalesIntelError)
+
+
+def test_postgres_reads_local_time_as_the_other_sources_do(shop: Shop):
+    """A3: MySQL and APIs are read by `domain.local_time`; every half hour around six changes of the clocks."""
+    turns = {"Europe/Vilnius": ("2026-03-28", "2026-10-24"), "Pacific/Auckland": ("2026-04-04", "2026-09-26")}
+    turns["Australia/Lord_Howe"] = ("2026-04-04", "2026-10-03")
+    with psycopg.connect(shop.dsn) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for zone, days in turns.items():
+            locals_ = [datetime.fromisoformat(day) + timedelta(minutes=30 * n) for day in days for n in range(96)]
+            query = "SELECT at, at AT TIME ZONE %s::text FROM unnest(%s::timestamp[]) AS at"
+            found = connection.execute(query, [zone, locals_]).fetchall()
+            assert [instant for _, instant in found] == [instant_of(local, ZoneInfo(zone)) for local, _ in found]

@@ -38,7 +38,7 @@ ROWS = 2 * BATCH_ROWS + 7
 MAPPING = SourceMapping(tenant=TENANT)
 MID_RESULT = 60_000
 """Bytes that the server says before the second block of rows has come."""
-DEADLINE = 2.5
+DEADLINE = 1.5
 RETRY = RetryPolicy(retries=3, base_seconds=0.05, deadline_seconds=DEADLINE)
 PATIENT = replace(RETRY, deadline_seconds=30)
 FILL = (
@@ -57,7 +57,7 @@ class WiredShop:
         self.wire = line
         self.store = InMemoryObjectStore()
         direct = connection_from_dsn(dsn)
-        self.connection = replace(direct, port=line.port, connect_timeout_seconds=2, statement_timeout_seconds=2)
+        self.connection = replace(direct, port=line.port, connect_timeout_seconds=2, statement_timeout_seconds=1)
 
     def run(self, *statements: str) -> None:
         with psycopg.connect(self.dsn, autocommit=True) as connection:

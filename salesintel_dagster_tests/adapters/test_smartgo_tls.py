@@ -1,4 +1,7 @@
-"""I7: whom a Postgres must prove to be. A real server with TLS where one is installed, and TLS before ours anywhere."""
+"""I7: whom a Postgres must prove to be; I3: no refusal holds a piece of the password.
+
+A real server with TLS where one is installed, and TLS before ours anywhere.
+"""
 
 from __future__ import annotations
 
@@ -138,9 +141,15 @@ def test_another_authority_is_refused(server: TlsServer, tmp_path: Path):
     )
 
 
-def test_without_a_named_authority_the_systems_own_are_asked_and_know_nothing_of_ours(server: TlsServer):
-    """I7."""
-    assert "certificate" in _refusal(replace(server.connection, sslrootcert=None))
+def test_without_a_named_authority_the_systems_own_are_asked(
+    server: TlsServer, authority: Authority, monkeypatch: pytest.MonkeyPatch
+):
+    """I7: they know nothing of ours, until it is one of them."""
+    unnamed = replace(server.connection, sslrootcert=None)
+    assert _refusal(unnamed) == "the server's certificate is not trusted"
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    with pytest.raises(SourceSchemaMismatch, match="no table nowhere"):
+        _ask(unnamed)
 
 
 def test_a_certificate_for_another_name_is_refused(server: TlsServer):

@@ -167,7 +167,7 @@ def test_each_tables_rows_are_written_in_one_module_and_rewritten_in_one() -> No
     found = {path for path in users for call in calls(path) if writes(call)}
     assert found == {LAKEHOUSE, LAKEHOUSE.with_name("table_rewrites.py"), LAKEHOUSE.with_name("file_exchange.py")}
     exchange = {path.name for path in users if "import FileExchange" in path.read_text()}
-    assert exchange == {"history_table.py", "table_rewrites.py"}
+    assert exchange == {"enrichment_table.py", "history_table.py", "table_rewrites.py"}
     appends = [call for call in calls(LAKEHOUSE) if call.func.attr == "append"]
     assert [call.func.value.id for call in appends] == ["transaction"]
 

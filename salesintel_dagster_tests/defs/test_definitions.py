@@ -136,6 +136,7 @@ SENSORS = {
 RESOURCES = [
     "analytics",
     "bedrock",
+    "cloudwatch",
     "dynamodb",
     "embedding_spend",
     "enrichment_dead_letters",

@@ -16,6 +16,7 @@ from salesintel_dagster_tests.local.held_worlds import eventually, remove_outsid
 
 pytestmark = [pytest.mark.world, pytest.mark.slow]
 
+HOST = "dagster.example.com"
 SELECTOR = {"repositoryLocationName": "salesintel_dagster", "repositoryName": "__repository__"}
 READS = """
 {
@@ -48,7 +49,7 @@ CHANGES = {
 @pytest.fixture(scope="module")
 def viewed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     home = tmp_path_factory.mktemp("viewed") / "home"
-    stack = LiveStack(home, free_port(), words=("--read-only",))
+    stack = LiveStack(home, free_port(), words=("--read-only", "--allow-host", HOST))
     try:
         yield stack.start()
     finally:
@@ -88,3 +89,14 @@ def test_what_would_change_something_is_refused(viewed: LiveStack, name: str):
     refused = "Unauthorized" in json.dumps(told.get("errors", "")) or named == {"__typename": "UnauthorizedError"}
     assert refused, told
     assert viewed.graphql("{ runsOrError { ... on Runs { results { id } } } }")["runsOrError"]["results"] == []
+
+
+@pytest.mark.parametrize("host,status", [(HOST, 200), ("evil.example.com", 403)])
+def test_a_proxy_reaches_it_by_the_name_that_was_allowed(viewed: LiveStack, host: str, status: int):
+    request = urllib.request.Request(f"{viewed.url}/server_info", headers={"Host": host})  # noqa: S310
+    try:
+        answer = urllib.request.urlopen(request, timeout=30)  # noqa: S310 - our own loopback address
+    except urllib.error.HTTPError as error:
+        answer = error
+    with answer:
+        assert answer.status == status

@@ -42,6 +42,7 @@ class DagsterExport:
             lakehouse=world.table,
             dynamodb=world.ledger,
             embedding_spend=world.spend,
+            cloudwatch=world.metrics,
         )
 
     def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,8 @@ from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.doctor.deployment import room, skew
 from salesintel_dagster_tests import services as running
 from salesintel_dagster_tests.command_line import call
-from salesintel_dagster_tests.doctor.wards import Ward
+from salesintel_dagster_tests.doctor.wards import SHIPPED, Ward
+from salesintel_dagster_tests.fakes.sales_api import TOKEN, sales_api
 from salesintel_dagster_tests.fakes.webhook import status, webhook_server
 from salesintel_dagster_tests.local.stand_ins import call_json
 
@@ -30,10 +32,17 @@ EVERY = [
     "source TLS",
     "source database",
     "object store",
+    "embedding model",
     "iceberg table smartgo_sales",
+    "iceberg table sales_history",
+    "iceberg table product_enrichment",
     "progress table",
     "sales table",
-    "embedding model",
+    "receipts table",
+    "enrichment table",
+    "enrichment: queue",
+    "enrichment: dead letters",
+    "enrichment: provider",
     "alerts: SNS",
     "dagster instance",
 ]
@@ -51,7 +60,7 @@ def test_a_whole_deployment_is_well(ward: Ward, titan_url: str):
     assert (told.answer.code, told.ill, list(told.found)) == (0, [], EVERY)
     assert "warn" in told.says("source database"), "a day without sales is worth a look"
     assert "staging/doctor/probe" in told.says("object store")
-    assert "the first export makes the table" in told.says("iceberg table smartgo_sales")
+    assert "its first writer makes the table" in told.says("iceberg table smartgo_sales")
     assert "items expire by ttl" in told.says("progress table")
     assert "nothing was paid" in told.says("embedding model")
     assert "run monitoring, retries and pools on, telemetry off" in told.says("dagster instance")
@@ -122,16 +131,34 @@ def test_a_mapped_column_that_is_not_there(broken: Ward):
 
 
 @pytest.mark.parametrize(
-    "sslmode,told",
+    "changes,told",
     [
-        ("verify-full", "ok: verify-full"),
-        ("require", "warn: require: encrypted, but any server"),
-        ("prefer", "fail: prefer: password and sales may cross the network readable"),
+        ({"sslmode": "verify-full"}, "ok: verify-full"),
+        ({"sslmode": "require"}, "fail: SSM parameter {name}: sslmode: expected verify-full"),
+        (
+            {"sslmode": "require", "allow_unverified_tls": True},
+            "warn: require, as allow_unverified_tls lets it",
+        ),
+        (
+            {"sslmode": "prefer", "allow_unverified_tls": True},
+            "may cross the network readable -> set sslmode",
+        ),
     ],
 )
-def test_tls_that_does_not_keep_the_password(broken: Ward, sslmode: str, told: str):
-    broken.store_parameter(host="db.invalid", sslmode=sslmode)
-    assert told in broken.doctor("source TLS").says("source TLS")
+def test_tls_that_does_not_keep_the_password(broken: Ward, changes: dict[str, object], told: str):
+    broken.store_parameter(host="db.invalid", **changes)
+    assert told.format(name=broken.name) in broken.doctor("source TLS").says("source TLS")
+
+
+def test_a_source_that_is_an_api(broken: Ward):
+    with sales_api() as api:
+        config = {"kind": "rest", "url": api.url, "token": TOKEN, "rows_field": "data", "tenant": "carousel-labs"}
+        broken.store_parameter(json.dumps(config))
+        told = broken.doctor("database parameter", "source")
+        assert f"an API at 127.0.0.1:{api.port}" in told.says("database parameter")
+        assert "http, to this machine itself" in told.says("source TLS")
+        assert "connected, mapped columns are there, 0 rows" in told.says("source database")
+    assert TOKEN not in told.answer.out + told.answer.err
 
 
 def test_a_bucket_of_another_region(ward: Ward):
@@ -197,7 +224,7 @@ def test_a_catalog_that_is_down_and_one_that_has_no_uri(ward: Ward, closed_port:
         SALESINTEL_CATALOG="sql",
         SALESINTEL_CATALOG_URI=f"postgresql://someone:{CANARY}@127.0.0.1:{closed_port}/catalog",
     )
-    assert down.ill == ["iceberg table smartgo_sales"]
+    assert len(down.ill) == 3
     assert "out of reach" in down.says("iceberg table smartgo_sales")
     assert "SALESINTEL_CATALOG_URI" in down.says("iceberg table smartgo_sales")
     assert CANARY not in down.answer.out + down.answer.err
@@ -227,6 +254,27 @@ def test_a_paid_call_is_made_when_it_is_asked_for(ward: Ward, titan_url: str):
         "embedding model"
     )
     assert call_json("GET", f"{titan_url}/stats")["calls"] == before + 1
+
+
+def test_a_key_that_the_bucket_does_not_have(ward: Ward):
+    """I8: what Arrow writes is encrypted by the bucket's key, not by ours."""
+    key = "arn:aws:kms:eu-west-1:123456789012:key/0b5e3c2a-7c1d-4a37-9a53-2f1f6f4b9d11"
+    missing = ward.doctor("object store", SALESINTEL_KMS_KEY_ARN=key)
+    assert missing.ill == ["object store"]
+    assert "encrypts Iceberg's files by the key of S3, not by" in missing.says("object store")
+    assert "salesintel deploy --apply gives the bucket the key of SALESINTEL_KMS_KEY_ARN" in missing.says(
+        "object store"
+    )
+    s3, bucket = ward.clients.client("s3"), ward.resources["AnalyticsBucket"]
+    before = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]
+    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    ours = {"Rules": [{"ApplyServerSideEncryptionByDefault": default}]}
+    s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=ours)
+    try:
+        told = ward.doctor("object store", SALESINTEL_KMS_KEY_ARN=key)
+        assert (told.ill, "the bucket has our key, too" in told.says("object store")) == ([], True)
+    finally:
+        s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=before)
 
 
 def test_a_topic_that_is_gone(ward: Ward):
@@ -276,6 +324,22 @@ def test_an_instance_without_its_safety(ward: Ward, tmp_path: Path):
         assert word in bare.says("dagster instance")
     (tmp_path / "dagster.yaml").write_text("nonsense: 1\n")
     assert "mend it" in ward.doctor("dagster", DAGSTER_HOME=str(tmp_path)).says("dagster instance")
+
+
+def test_an_ecs_instance_without_image_region_or_the_driver_that_works(
+    ward: Ward, services: running.Services, tmp_path: Path
+):
+    launcher = "run_launcher: {module: dagster_aws.ecs, class: EcsRunLauncher}\n"
+    storage = "storage: {postgres: {postgres_url: {env: DAGSTER_POSTGRES_URL}}}\n"
+    (tmp_path / "dagster.yaml").write_text(SHIPPED.read_text() + launcher + storage)
+    home = {"DAGSTER_HOME": str(tmp_path), "AWS_DEFAULT_REGION": "eu-west-1"}
+    url = services.postgres.new_database()
+    told = ward.doctor("dagster", DAGSTER_POSTGRES_URL=url, **home).says("dagster instance")
+    assert "set DAGSTER_CURRENT_IMAGE to the image" in told
+    assert "let it begin with postgresql+psycopg2://" in told
+    (tmp_path / "dagster.yaml").write_text(launcher)
+    nowhere = ward.doctor("dagster", DAGSTER_HOME=str(tmp_path))
+    assert "set AWS_DEFAULT_REGION; it knows no AWS_REGION" in nowhere.says("dagster instance")
 
 
 def test_a_clock_that_is_off(ward: Ward):

@@ -3,9 +3,11 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from salesintel_dagster.domain.column_meanings import MEANINGS
 from salesintel_dagster.domain.columns import (
     BATCH_ROWS,
     EMBEDDING_SCHEMA,
+    HISTORY_SCHEMA,
     IMAGE_SCHEMA,
     INSTANT,
     PRICE,
@@ -77,3 +79,8 @@ def test_batches_are_gathered_into_chunks_without_losing_a_row(sizes: tuple[int,
     assert [chunk.num_rows for chunk in chunks] == ([4, 4, 1] if sizes else [])
     found = [sale for chunk in chunks for sale in chunk["sale_id"].to_pylist()]
     assert found == [f"sale-1103-{n}" for n in range(sum(sizes))]
+
+
+def test_every_column_has_a_meaning_and_no_meaning_is_of_no_column():
+    schemas = (RAW_SCHEMA, IMAGE_SCHEMA, EMBEDDING_SCHEMA, SALES_SCHEMA, HISTORY_SCHEMA)
+    assert MEANINGS.keys() == {name for schema in schemas for name in schema.names}

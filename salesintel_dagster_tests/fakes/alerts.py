@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from salesintel_dagster.domain.alerts import Alert
+from salesintel_dagster.domain.alerts import Alert, AlertSink
 from salesintel_dagster.domain.errors import AlertNotSent
-from salesintel_dagster.domain.ports import AlertSink
 
 
 class InMemoryAlerts(AlertSink):

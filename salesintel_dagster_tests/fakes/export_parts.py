@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -18,19 +18,21 @@ from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.columns import EMBEDDING_SCHEMA, VECTOR
 from salesintel_dagster.domain.ports import DayScope, SourceDay
 from salesintel_dagster.domain.retry import SOURCE_RETRY, RetryPolicy
+from salesintel_dagster.domain.sale import RowRules, SourceRow
 from salesintel_dagster.flows.export.backfill import Backfill
-from salesintel_dagster.flows.export.checks import promises
 from salesintel_dagster.flows.export.day import STAGES, ExportParts, ExportRules
 from salesintel_dagster.flows.export.embeddings import CallBudget, EmbeddingLimits
 from salesintel_dagster.flows.export.images import ImageLimits
+from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.run import TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.staging import StagedDays
 from salesintel_dagster_tests.fakes.embedder import ScriptedEmbedder
 from salesintel_dagster_tests.fakes.images import ScriptedImages, fetched
+from salesintel_dagster_tests.fakes.metrics import InMemoryMetrics
 from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
 from salesintel_dagster_tests.fakes.progress import InMemoryProgressLedger
 from salesintel_dagster_tests.fakes.sales_table import InMemorySalesTable
-from salesintel_dagster_tests.fakes.source import TENANT, InMemorySaleSource, sale_row
+from salesintel_dagster_tests.fakes.source import RULES, TENANT, InMemorySaleSource, sale_row
 from salesintel_dagster_tests.fakes.spend import InMemorySpendLedger
 from salesintel_dagster_tests.lakes import held_clock
 
@@ -48,8 +50,8 @@ def export_rules(**changed: object) -> ExportRules:
 class PoisonedSource(InMemorySaleSource):
     """A source that cannot give some days: `poison[day]` is raised instead."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, rows: Sequence[SourceRow] = (), rules: RowRules = RULES) -> None:
+        super().__init__(rows, rules)
         self.poison: dict[date, Exception] = {}
 
     @contextmanager
@@ -107,6 +109,7 @@ class FakeExport:
     table: InMemorySalesTable = field(default_factory=InMemorySalesTable)
     ledger: InMemoryProgressLedger = field(default_factory=InMemoryProgressLedger)
     spend: InMemorySpendLedger = field(default_factory=InMemorySpendLedger)
+    metrics: InMemoryMetrics = field(default_factory=InMemoryMetrics)
     said: list[str] = field(default_factory=list)
 
     def sell(self, day: date, count: int, **changed: object) -> list[str]:
@@ -139,6 +142,7 @@ class FakeExport:
             run_id,
             clock or held_clock(),
             self.said.append,
+            self.metrics,
         )
 
     def run(self, *days: date, checks: Iterable[str] = ()) -> list[object]:

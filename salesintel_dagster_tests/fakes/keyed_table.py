@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
@@ -65,6 +65,14 @@ class InMemoryKeyedTable(KeyedTable):
             for identity, row in self.rows.items()
             if identity.tenant_id == tenant_id and row["sold_date"] == day
         }
+
+    def rows_of(self, tenant_id: str, day: date, sale_ids: Collection[str]) -> pa.Table:
+        found = [
+            row
+            for identity, row in self.rows.items()
+            if identity.tenant_id == tenant_id and identity.sale_id in sale_ids and row["sold_date"] == day
+        ]
+        return pa.Table.from_pylist(found, HISTORY_SCHEMA)
 
 
 def sold_event(sale_id: str = "S-1", **changed: object) -> SaleEvent:

@@ -167,6 +167,13 @@ class TestAnExport:
         reasons = {row["embedding_error"] for row in world.rows_of(TODAY)} - {None}
         assert reasons == {"the day's budget of paid calls is used up"}
 
+    def test_what_a_run_reserved_and_did_not_spend_is_given_back_at_its_end(self, hand: HandClock):
+        world = FakeExport()
+        world.sell(TODAY, 10)
+        rules = self.rules(world, hand, run=1_000, day=1_000)
+        list(world.backfill(rules, clock=hand.clock).run([TODAY], ALL_STAGES, ALL_CHECKS))
+        assert world.spend.by_day == {TODAY: 10 * PRICE}
+
     def test_a_ledger_that_is_down_fails_no_export_and_is_one_warning(self, hand: HandClock):
         world = FakeExport()
         world.sell(TODAY, 10)

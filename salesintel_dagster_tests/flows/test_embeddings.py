@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -37,6 +35,7 @@ from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.flows.export.embeddings import CallBudget, EmbeddingLimits, ImagesEmbedded, embed_images
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.staging import StagedDays
+from salesintel_dagster_tests.fakes.dying import Crash, Doom, DyingEmbedder, DyingStore
 from salesintel_dagster_tests.fakes.embedder import LOCAL_SPEC, ScriptedEmbedder, vector_of
 from salesintel_dagster_tests.fakes.export_run import RunForTests, export_run
 from salesintel_dagster_tests.fakes.images import HeldClock
@@ -53,10 +52,6 @@ THROTTLED = EmbeddingTransient(EmbeddingStatus.THROTTLED, "ThrottlingException")
 MODEL_BUSY = EmbeddingTransient(EmbeddingStatus.MODEL_ERROR, "ModelTimeoutException")
 REFUSED = EmbeddingRefused(EmbeddingStatus.REFUSED_BY_MODEL, "ValidationException")
 NO_ACCESS = EmbedderUnusable(EmbeddingStatus.MODEL_UNUSABLE, "AccessDeniedException: SALESINTEL_EMBEDDING_MODEL")
-
-
-class Crash(BaseException):
-    """The process dies here."""
 
 
 def limits(concurrency: int = ONE_AT_A_TIME, budget: int = PLENTY, retries: int = 3) -> EmbeddingLimits:
@@ -392,55 +387,6 @@ def test_a_vector_that_cannot_be_cached_is_the_sale_s_all_the_same():
     day.store.fail("put", StoreUnavailable("down"), only="embeddings/")
     done = day.run(ScriptedEmbedder())
     assert (done.tally.ok, done.unkept) == (2, 1)
-
-
-class Doom:
-    """Kills the process before or after its n-th call to anything, and whatever it calls later."""
-
-    def __init__(self, dies_at: int, *, after: bool) -> None:
-        self._dies_at, self._after = dies_at, after
-        self._numbers = itertools.count(1)
-
-    @contextmanager
-    def call(self) -> Iterator[None]:
-        number = next(self._numbers)
-        if number > self._dies_at or (number == self._dies_at and not self._after):
-            raise Crash
-        yield
-        if number == self._dies_at:
-            raise Crash
-
-
-class DyingStore(InMemoryObjectStore):
-    def __init__(self, objects: dict[str, bytes], doom: Doom) -> None:
-        super().__init__()
-        self.objects, self._doom = objects, doom
-
-    def put(self, key: str, body: bytes | Path, content_type: str) -> None:
-        with self._doom.call():
-            super().put(key, body, content_type)
-
-    def get(self, key: str) -> bytes:
-        with self._doom.call():
-            return super().get(key)
-
-    def download(self, key: str, path: Path) -> None:
-        with self._doom.call():
-            super().download(key, path)
-
-    def keys(self, prefix: str) -> Iterator[str]:
-        with self._doom.call():
-            return super().keys(prefix)
-
-
-class DyingEmbedder(ScriptedEmbedder):
-    def __init__(self, doom: Doom) -> None:
-        super().__init__()
-        self._doom = doom
-
-    def embed(self, image: bytes) -> VectorBytes:
-        with self._doom.call():
-            return super().embed(image)
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])

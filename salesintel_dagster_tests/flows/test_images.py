@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
-import pyarrow as pa
 import pytest
 
 from salesintel_dagster.adapters.object_store import FolderObjectStore
-from salesintel_dagster.domain.calendar import day_window
-from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.columns import IMAGE_SCHEMA, RAW_SCHEMA
 from salesintel_dagster.domain.errors import ImageRefused, ImageTransient, ObjectMissing, StoreUnavailable
 from salesintel_dagster.domain.outcome import ImageStatus
-from salesintel_dagster.domain.ports import DayScope, ObjectStore
-from salesintel_dagster.domain.progress import Progress, RunState
 from salesintel_dagster.domain.retry import JITTER_SHARE, RetryPolicy
 from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_manifest import BATCHES_IN_FLIGHT
-from salesintel_dagster.flows.export.images import ImageLimits, ImagesFetched, fetch_images
-from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, DayRun, ProgressReporter
-from salesintel_dagster.flows.export.staging import StagedDays
-from salesintel_dagster_tests.fakes.images import EPOCH, HeldClock, ScriptedImages, fetched
+from salesintel_dagster.flows.export.images import ImageLimits
+from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW
+from salesintel_dagster_tests.fakes.image_day import DAY, TENANT, Day, raw_rows
+from salesintel_dagster_tests.fakes.images import HeldClock, ScriptedImages, fetched
 from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
-from salesintel_dagster_tests.fakes.progress import InMemoryProgressLedger
-
-DAY = date(2026, 11, 20)
-TENANT = "carousel-labs"
-LIMITS = ImageLimits(5, 5, RetryPolicy())
-Row = dict[str, object]
 
 BUSY = ImageTransient(ImageStatus.SERVER_ERROR, "images.example.com answered 500")
 GONE = ImageRefused(ImageStatus.GONE, "images.example.com answered 404")
@@ -45,70 +32,8 @@ class Crash(BaseException):
     """The process dies here."""
 
 
-class Day:
-    """One day's image stage on an in-memory store, with its lines and its progress to look at."""
-
-    def __init__(self, *batches: Sequence[str | None], store: ObjectStore | None = None) -> None:
-        self.store = store or InMemoryObjectStore()
-        self.staged = StagedDays(self.store, "smartgo")
-        self.lines: list[str] = []
-        self.ledger = InMemoryProgressLedger()
-        if batches:
-            self.stage(*batches)
-
-    def stage(self, *batches: Sequence[str | None], tenant: str = TENANT, product: str = "p") -> None:
-        made = [_raw(urls, f"s{n}", tenant, product) for n, urls in enumerate(batches)]
-        self.staged.write(SALES_RAW, DAY, RAW_SCHEMA, iter(made))
-
-    def run(
-        self,
-        fetcher: ScriptedImages,
-        limits: ImageLimits = LIMITS,
-        clock: Clock = SYSTEM_CLOCK,
-        *,
-        refetch: bool = False,
-    ) -> ImagesFetched:
-        progress = ProgressReporter(
-            self.ledger, clock, self.lines.append, Progress(DAY, "r1", EPOCH, EPOCH, RunState.RUNNING, SALES_RAW)
-        )
-        scope = DayScope(DAY, (TENANT,), "smartgo")
-        run = DayRun(day_window(DAY, ZoneInfo("UTC")), scope, "r1", clock, self.lines.append, progress)
-        self.progress = progress
-        return fetch_images(run, fetcher, self.store, self.staged, limits, refetch=refetch)
-
-    def batches(self) -> list[pa.RecordBatch]:
-        with self.staged.batches(PRODUCT_IMAGES, DAY) as batches:
-            return list(batches)
-
-    def rows(self) -> list[Row]:
-        return [row for batch in self.batches() for row in batch.to_pylist()]
-
-    def images(self) -> list[str]:
-        return list(self.store.keys("images/"))
-
-
 def url(name: object, host: str = "images.example.com") -> str:
     return f"https://{host}/{name}.jpg"
-
-
-def _raw(urls: Sequence[str | None], prefix: str, tenant: str, product: str) -> pa.RecordBatch:
-    rows = [
-        {
-            "sale_id": f"{prefix}-{n}",
-            "product_id": product,
-            "tenant_id": tenant,
-            "category": "shoes",
-            "condition": "good",
-            "sold_price": Decimal("10.00"),
-            "currency": "EUR",
-            "currency_defaulted": False,
-            "sold_at": datetime(2026, 11, 20, 12, tzinfo=UTC),
-            "sold_date": DAY,
-            "image_url": image_url,
-        }
-        for n, image_url in enumerate(urls)
-    ]
-    return pa.RecordBatch.from_pylist(rows, schema=RAW_SCHEMA)
 
 
 def test_a_manifest_row_tells_where_the_image_is_and_what_it_is():
@@ -325,7 +250,7 @@ def test_the_same_bytes_at_the_same_moment_wait_for_the_first_and_take_over_if_i
 
 def test_two_tenants_share_neither_download_nor_object():
     day = Day()
-    batches = [_raw([url("a")], "x", "tenant-one", "p"), _raw([url("a")], "y", "tenant-two", "p")]
+    batches = [raw_rows([url("a")], "x", "tenant-one", "p"), raw_rows([url("a")], "y", "tenant-two", "p")]
     day.staged.write(SALES_RAW, DAY, RAW_SCHEMA, iter(batches))
     fetcher = ScriptedImages()
     day.run(fetcher)

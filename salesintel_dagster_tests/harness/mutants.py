@@ -97,6 +97,9 @@ class OtherWrites(KeyedTable):
     def of_day(self, tenant_id: str, day: Any) -> Mapping[str, str]:  # noqa: ANN401 - the port's
         return self.true.of_day(tenant_id, day)
 
+    def rows_of(self, tenant_id: str, day: Any, sale_ids: Any) -> pa.Table:  # noqa: ANN401 - the port's
+        return self.true.rows_of(tenant_id, day, sale_ids)
+
 
 class PlainAppend(OtherWrites):
     def write(self, table: Any, rows: pa.Table) -> None:  # noqa: ANN401 - pyiceberg's

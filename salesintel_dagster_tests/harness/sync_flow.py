@@ -57,6 +57,7 @@ class SyncWorld:
 
     suffix: str
     sent: tuple[str, ...]
+    sales: str = ""
     handles: list[str] = field(default_factory=list)
 
     def name(self, what: str) -> str:
@@ -92,7 +93,7 @@ class SyncFlow:
         world = self._world = SyncWorld(f"{next(self._numbers)}-{id(self):x}", (*self.before, *self.messages))
         for queue in ("events", "quarantine"):
             self.sqs.create_queue(QueueName=world.name(queue))
-        make_table(self.dynamo, world.name("sales"))
+        world.sales = make_table(self.dynamo)
         self.dynamo.create_table(
             TableName=world.name("receipts"),
             BillingMode="PAY_PER_REQUEST",
@@ -100,9 +101,9 @@ class SyncFlow:
             KeySchema=[{"AttributeName": "PK", "KeyType": "HASH"}],
         )
         if self.before:
-            self._send(world, self.before)
+            self.send(world, self.before)
             self.recover(world)
-        self._send(world, self.messages)
+        self.send(world, self.messages)
         return world
 
     def start(self, world: SyncWorld) -> None:
@@ -121,9 +122,9 @@ class SyncFlow:
             except Exception:
                 if number == ROUNDS - 1:
                     raise
-            if self._depth(world) == 0:
+            if self.depth(world) == 0:
                 return
-        raise AssertionError(f"{self._depth(world)} messages are still in the queue")
+        raise AssertionError(f"{self.depth(world)} messages are still in the queue")
 
     def check(self, world: SyncWorld) -> None:
         """F1: exactly once in both stores, queue empty, quarantine = poison and conflicts."""
@@ -159,20 +160,28 @@ class SyncFlow:
             )
             assert kept or event.record.event_version < highest, f"lost: {event.identity} {event.record.payload_hash}"
 
-    def sync(self, world: SyncWorld, run_id: str, *, clock: Clock | None = None) -> EventSync:
+    def sync(
+        self,
+        world: SyncWorld,
+        run_id: str,
+        *,
+        clock: Clock | None = None,
+        visibility_seconds: int = SYNC_RULES.visibility_seconds,
+    ) -> EventSync:
         """Return a worker as a process of its own would build it."""
         clock = clock or quick_clock()
         parts = SyncParts(
-            SqsEventQueue(self.sqs, world.name("events"), SYNC_RULES.visibility_seconds),
+            SqsEventQueue(self.sqs, world.name("events"), visibility_seconds),
             SqsQuarantine(self.sqs, world.name("quarantine")),
             DynamoReceipts(self.dynamo, world.name("receipts"), clock),
-            DynamoSalesRepository(self.dynamo, world.name("sales"), ShardCounts(), clock),
+            DynamoSalesRepository(self.dynamo, world.sales, ShardCounts(), clock),
             IcebergHistoryTable(lambda: self.catalog, clock, name=world.name("history")),
         )
-        return EventSync(parts, SYNC_RULES, clock, run_id, lambda _line: None)
+        rules = replace(SYNC_RULES, visibility_seconds=visibility_seconds)
+        return EventSync(parts, rules, clock, run_id, lambda _line: None)
 
     def in_table(self, world: SyncWorld) -> dict[SaleIdentity, str]:
-        table = self._table(world)
+        table = self.table(world)
         if table is None:
             return {}
         rows = table.scan(selected_fields=("tenant_id", "sale_id", "payload_hash")).to_arrow().to_pylist()
@@ -181,7 +190,7 @@ class SyncFlow:
         return {SaleIdentity(row["tenant_id"], row["sale_id"]): row["payload_hash"] for row in rows}
 
     def in_ledger(self, world: SyncWorld) -> dict[SaleIdentity, str]:
-        items = self.dynamo.scan(TableName=world.name("sales"), ConsistentRead=True)["Items"]
+        items = self.dynamo.scan(TableName=world.sales, ConsistentRead=True)["Items"]
         sales = [(_identity(item), item["payloadHash"]["S"]) for item in items if _entity(item) == "SALE"]
         doubled = [identity for identity, count in Counter(identity for identity, _ in sales).items() if count > 1]
         assert not doubled, f"doubled in DynamoDB: {doubled}"
@@ -202,7 +211,7 @@ class SyncFlow:
         for _ in replace(sync, batch=batch, parts=parts(sync.parts)).drain():
             pass
 
-    def _table(self, world: SyncWorld) -> Any | None:  # noqa: ANN401 - pyiceberg's
+    def table(self, world: SyncWorld) -> Any | None:  # noqa: ANN401 - pyiceberg's
         """Return the table; None where nothing was ever written."""
         try:
             return self.catalog.load_table((NAMESPACE, world.name("history")))
@@ -210,13 +219,13 @@ class SyncFlow:
             return None
 
     def _assert_unique_at_every_snapshot(self, world: SyncWorld) -> None:
-        table = self._table(world)
+        table = self.table(world)
         for snapshot in table.metadata.snapshots if table is not None else ():
             rows = table.scan(snapshot_id=snapshot.snapshot_id, selected_fields=("tenant_id", "sale_id")).to_arrow()
             keys = list(zip(rows["tenant_id"].to_pylist(), rows["sale_id"].to_pylist(), strict=True))
             assert len(keys) == len(set(keys)), f"doubled at a snapshot: {keys}"
 
-    def _send(self, world: SyncWorld, bodies: Sequence[str]) -> None:
+    def send(self, world: SyncWorld, bodies: Sequence[str]) -> None:
         url = self.sqs.get_queue_url(QueueName=world.name("events"))["QueueUrl"]
         for start in range(0, len(bodies), 10):
             entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies[start : start + 10])]
@@ -233,7 +242,7 @@ class SyncFlow:
             ]
             self.sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
 
-    def _depth(self, world: SyncWorld) -> int:
+    def depth(self, world: SyncWorld) -> int:
         return SqsEventQueue(self.sqs, world.name("events"), 1).depth().total
 
     def _received(self, name: str, parsed: Mapping[str, Any]) -> None:

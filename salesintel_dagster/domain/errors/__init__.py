@@ -50,6 +50,7 @@ No error text carries a secret, a row's content or a URL with its query.
     |   |-- ProviderRefused          final for this request
     |   `-- ProviderUnusable         final for every request: key, payment, permission
     |-- LedgerUnavailable            the enrichment status table does not answer
+    |-- MetricsNotSent               metrics did not arrive (never fails an export)
     |-- AlertNotSent                 an alert did not arrive, or nobody said that it did; it is sent again
     |-- AwsRefused                   AWS said no to a question of `salesintel doctor`; carries its code
     |-- DeployFailed                 the infrastructure template could not be deployed; names the resource and why
@@ -87,6 +88,7 @@ from salesintel_dagster.domain.errors.root import (
     AwsRefused,
     CheckBlocked,
     DeployFailed,
+    MetricsNotSent,
     ProgressUnavailable,
     SalesIntelError,
     SettingInvalid,
@@ -141,6 +143,7 @@ __all__ = [
     "ImageTransient",
     "KeyInvalid",
     "LedgerUnavailable",
+    "MetricsNotSent",
     "ObjectMissing",
     "OutsideScope",
     "ProgressUnavailable",

@@ -20,6 +20,10 @@ class ProgressUnavailable(SalesIntelError):
     """The progress ledger cannot be written. An export goes on without it."""
 
 
+class MetricsNotSent(SalesIntelError):
+    """Metrics did not arrive at their sink. An export goes on without them."""
+
+
 class AlertNotSent(SalesIntelError):
     """An alert did not arrive at its sink, or the sink did not say so in time. It is sent again later."""
 

@@ -21,13 +21,15 @@ from salesintel_dagster.domain.errors import (
     StoreUnavailable,
     TableUnavailable,
 )
+from salesintel_dagster.domain.metrics import MetricSink, NoMetrics
 from salesintel_dagster.domain.outcome import EmbeddingStatus
 from salesintel_dagster.domain.ports import DayScope, ProgressLedger
 from salesintel_dagster.domain.progress import Progress, RunState
 from salesintel_dagster.flows.export.day import UNRECORDED_SPEND, DayExport, ExportParts, ExportRules, StageDone
+from salesintel_dagster.flows.export.day_metrics import DayMetrics, MetricReporter
 from salesintel_dagster.flows.export.embeddings import ImagesEmbedded
 from salesintel_dagster.flows.export.images import ImagesFetched
-from salesintel_dagster.flows.export.run import DayRun, ProgressReporter
+from salesintel_dagster.flows.export.run import SMARTGO_SALES, DayRun, ProgressReporter
 from salesintel_dagster.flows.export.sales_raw import SalesRead
 
 SOURCE_SYSTEM = "smartgo"
@@ -72,6 +74,7 @@ class Backfill:
     run_id: str
     clock: Clock
     log: Callable[[str], None]
+    metrics: MetricSink = field(default_factory=NoMetrics)
 
     def run(
         self, days: Sequence[date], stages: frozenset[str], checks: frozenset[str]
@@ -80,33 +83,38 @@ class Backfill:
         if not days:
             return
         reporter = ProgressReporter(self.ledger, self.clock, self.log, self._starting(days[0]))
+        metrics = MetricReporter(self.metrics, self.log)
         try:
             for day in days:
-                failed = yield from self._one(self._day_run(day, reporter), stages, checks)
+                failed = yield from self._one(self._day_run(day, reporter), stages, checks, metrics)
                 if failed is not None:
                     yield day, failed
                     if failed.outage:
                         return
         finally:
             reporter.settle()
+            metrics.settle()
             self._settle_budget()
 
     def _one(
-        self, run: DayRun, stages: frozenset[str], checks: frozenset[str]
+        self, run: DayRun, stages: frozenset[str], checks: frozenset[str], metrics: MetricReporter
     ) -> Generator[tuple[date, StageDone | Verdict], None, DayFailed | None]:
         began = self.clock.monotonic()
-        errors = _Errors()
+        errors, numbers = _Errors(), DayMetrics(run)
         if stages:
             run.say("Starting daily export", run_id=self.run_id, stages=",".join(sorted(stages)))
         try:
             for step in DayExport(run, self.parts, self.rules).steps(stages, checks):
                 errors.add(*self._note(run, step))
+                numbers.note(step)
                 yield run.window.day, step
         except Exception as error:  # noqa: BLE001 - defs raises it as the cause of the run's failure
             failed = DayFailed(error, isinstance(error, OUTAGES))
             if not isinstance(error, CheckBlocked):  # the verdict that blocked is among the errors already
                 errors.add([failed.reason], 1)
             self._close(run, stages, RunState.FAILED, errors)
+            if SMARTGO_SALES in stages:
+                metrics.tell(numbers.measured(error, self.clock.monotonic() - began))
             run.say("Export failed", error=f'"{failed.reason}"', seconds=f"{self.clock.monotonic() - began:.1f}")
             return failed
         except BaseException as error:
@@ -114,6 +122,8 @@ class Backfill:
             self._close(run, stages, RunState.FAILED, errors)
             raise
         self._close(run, stages, RunState.SUCCEEDED, errors)
+        if SMARTGO_SALES in stages:
+            metrics.tell(numbers.measured(None, self.clock.monotonic() - began))
         if stages:
             run.say("Export complete", **_totals(run.progress.current), seconds=f"{self.clock.monotonic() - began:.1f}")
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from salesintel_dagster.domain.errors import CheckBlocked
 from salesintel_dagster.domain.ports import Embedder, ImageFetcher, ObjectStore, SaleSource, SalesTable
 from salesintel_dagster.domain.retry import SOURCE_RETRY, RetryPolicy
 from salesintel_dagster.flows.export.checks import ExportChecks
+from salesintel_dagster.flows.export.embedding_work import EmbeddingWork
 from salesintel_dagster.flows.export.embeddings import EmbeddingLimits, ImagesEmbedded, embed_images
 from salesintel_dagster.flows.export.images import ImageLimits, ImagesFetched, fetch_images
 from salesintel_dagster.flows.export.quarantine import Quarantine
@@ -79,13 +81,16 @@ class DayExport:
 
         Raises what a stage raises, and CheckBlocked when a blocking check fails: the stages after it do not run.
         """
-        with tempfile.TemporaryDirectory(prefix="salesintel-") as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="salesintel-") as folder,
+            self._embedding(stages) as embedding,
+        ):
             staged = HeldDays(self.parts.store, self.run.scope.source_system, Path(folder))
             judges = self._checks(staged)
             for stage in STAGES:
                 if stage in stages:
                     self.run.progress.update(force=True, stage=stage)
-                    result = self._runners()[stage](staged)
+                    result = self._runners(embedding)[stage](staged)
                     yield StageDone(stage, result, self._warnings())
                 for promise, judge in judges.of_stage(stage).items():
                     if promise.name in checks:
@@ -94,11 +99,24 @@ class DayExport:
                         yield found
                         self._stop_if_blocked(promise, found)
 
-    def _runners(self) -> dict[str, Callable[[HeldDays], StageResult]]:
+    @contextmanager
+    def _embedding(self, stages: frozenset[str]) -> Iterator[EmbeddingWork | None]:
+        """Have the day's embedding work from before its images, so that they go to it as they land; tell its cost."""
+        if TITAN_EMBEDDINGS not in stages:
+            yield None
+            return
+        work = EmbeddingWork(self.parts.embedder, self.parts.store, self.rules.embeddings, self.run.clock)
+        try:
+            with work:
+                yield work
+        finally:
+            self.run.progress.update(paid_calls=work.maker.calls.paid)
+
+    def _runners(self, embedding: EmbeddingWork | None) -> dict[str, Callable[[HeldDays], StageResult]]:
         return {
             SALES_RAW: self._read,
-            PRODUCT_IMAGES: self._fetch,
-            TITAN_EMBEDDINGS: self._embed,
+            PRODUCT_IMAGES: lambda staged: self._fetch(staged, embedding),
+            TITAN_EMBEDDINGS: lambda staged: self._embed(staged, embedding),
             SMARTGO_SALES: self._write,
         }
 
@@ -134,7 +152,7 @@ class DayExport:
             retry=self.rules.source,
         )
 
-    def _fetch(self, staged: HeldDays) -> ImagesFetched:
+    def _fetch(self, staged: HeldDays, embedding: EmbeddingWork | None) -> ImagesFetched:
         return fetch_images(
             self.run,
             self.parts.fetcher,
@@ -142,10 +160,12 @@ class DayExport:
             staged,
             self.rules.images,
             refetch=self.rules.refetch_images,
+            embedding=embedding,
         )
 
-    def _embed(self, staged: HeldDays) -> ImagesEmbedded:
-        return embed_images(self.run, self.parts.embedder, self.parts.store, staged, self.rules.embeddings)
+    def _embed(self, staged: HeldDays, begun: EmbeddingWork | None) -> ImagesEmbedded:
+        parts = self.parts
+        return embed_images(self.run, parts.embedder, parts.store, staged, self.rules.embeddings, begun=begun)
 
     def _write(self, staged: HeldDays) -> SalesWritten:
         return write_sales(

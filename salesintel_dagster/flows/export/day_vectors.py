@@ -1,7 +1,9 @@
 """What became of each distinct image of a day: its vector on disk, or why there is none.
 
-Vectors lie in an unnamed temporary file, so that workers never wait for a batch, a hung call holds up nobody, and
-memory stays the same for 1,000 images and for 100,000 (measured: see test_embeddings). A SIGKILL leaves no file.
+An image is known by its place, which it gets when it is first heard of: as it lands in the store, or from the
+manifest. Vectors lie in an unnamed temporary file, so that workers never wait for a batch, a hung call holds up
+nobody, and memory stays the same for 1,000 images and for 100,000 (measured: see test_embeddings). A SIGKILL leaves
+no file.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections import Counter
 
 import numpy as np
 import numpy.typing as npt
@@ -23,42 +24,51 @@ from salesintel_dagster.flows.export.day_images import Indices
 STATUSES = (*EmbeddingStatus,)
 """A status is kept as its position here."""
 PENDING = 255
+FIRST_PLACES = 4_096
 
 
 class DayVectors:
     """One outcome per image, written by many workers, read by the one thread that assembles batches."""
 
-    def __init__(self, sales: npt.NDArray[np.int64], dimension: int) -> None:
-        self._sales = sales
+    def __init__(self, dimension: int) -> None:
         self._dimension = dimension
         self._bytes = dimension * FLOAT32_BYTES
-        self._codes = np.full(len(sales), PENDING, dtype=np.uint8)
+        self._places: dict[bytes, int] = {}
+        self._codes = np.full(FIRST_PLACES, PENDING, dtype=np.uint8)
         self._reasons: dict[int, str] = {}
-        self._counts: Counter[str] = Counter()
         self._awaited = -1
         self._crash: BaseException | None = None
         self._settled = threading.Condition()
         self._file = tempfile.TemporaryFile(prefix="salesintel-vectors-")  # noqa: SIM115 - closed by close()
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Give disk and memory back: the day goes on without them."""
         self._file.close()
+        self._places = {}
 
-    def keep(self, image: int, vector: VectorBytes | memoryview) -> None:
-        """Settle `image` with its checked vector."""
-        os.pwrite(self._file.fileno(), vector, image * self._bytes)
-        self._settle(image, EmbeddingStatus.OK)
-
-    def fail(self, image: int, failure: EmbeddingFailure) -> None:
-        """Settle `image` with the reason why it has no vector."""
-        self._reasons[image] = failure.reason
-        self._settle(image, failure.status)
-
-    def _settle(self, image: int, status: EmbeddingStatus) -> None:
+    def place(self, sha256: bytes) -> tuple[int, bool]:
+        """Return the place of the image with this digest, and whether it was unheard of."""
         with self._settled:
-            self._codes[image] = STATUSES.index(status)
-            self._counts[status] += int(self._sales[image])
-            if image == self._awaited:
+            known = len(self._places)
+            place = self._places.setdefault(sha256, known)
+            if place == len(self._codes):
+                self._codes = np.concatenate([self._codes, np.full(place, PENDING, dtype=np.uint8)])
+            return place, place == known
+
+    def keep(self, place: int, vector: VectorBytes | memoryview) -> None:
+        """Settle an image with its checked vector."""
+        os.pwrite(self._file.fileno(), vector, place * self._bytes)
+        self._settle(place, EmbeddingStatus.OK)
+
+    def fail(self, place: int, failure: EmbeddingFailure) -> None:
+        """Settle an image with the reason why it has no vector."""
+        self._reasons[place] = failure.reason
+        self._settle(place, failure.status)
+
+    def _settle(self, place: int, status: EmbeddingStatus) -> None:
+        with self._settled:
+            self._codes[place] = STATUSES.index(status)
+            if place == self._awaited:
                 self._settled.notify()
 
     def crash(self, error: BaseException) -> None:
@@ -67,45 +77,34 @@ class DayVectors:
             self._crash = self._crash or error
             self._settled.notify()
 
-    @property
-    def pending(self) -> list[int]:
-        """Images that are not settled, in order."""
-        return [int(image) for image in np.flatnonzero(self._codes == PENDING)]
-
-    @property
-    def counts(self) -> Counter[str]:
-        """Sales by embedding status, those of settled images only."""
-        with self._settled:
-            return self._counts.copy()
-
-    def settled(self, images: Indices, timeout_seconds: float) -> bool:
-        """Wait until every one of `images` is settled; False if the time ran out first. Raises a worker's crash."""
+    def settled(self, places: Indices, timeout_seconds: float) -> bool:
+        """Wait until every one of `places` is settled; False if the time ran out first. Raises a worker's crash."""
         with self._settled:
             while self._crash is None:
-                open_ones = images[self._codes[images] == PENDING]
+                open_ones = places[self._codes[places] == PENDING]
                 if not len(open_ones):
                     return True
                 # The last one: workers go in order, so waking for it wakes this thread a few times a batch only.
-                self._awaited = int(open_ones[-1])
+                self._awaited = int(open_ones.max())
                 if not self._settled.wait(timeout_seconds):
                     return False
             raise self._crash
 
-    def statuses(self, images: Indices) -> npt.NDArray[np.uint8]:
-        """Return the settled images' statuses as positions in STATUSES."""
-        return self._codes[images]
+    def statuses(self, places: Indices) -> npt.NDArray[np.uint8]:
+        """Return statuses as positions in STATUSES, PENDING where an image is not settled."""
+        return self._codes[places]
 
-    def reason(self, image: int) -> str:
+    def reason(self, place: int) -> str:
         """Return why a failed image has no vector."""
-        return self._reasons[image]
+        return self._reasons[place]
 
-    def vectors(self, images: Indices) -> Matrix:
+    def vectors(self, places: Indices) -> Matrix:
         """Read the vectors of images that have one, one read per run of neighbours in the file."""
-        matrix = np.empty((len(images), self._dimension), dtype=np.float32)
+        matrix = np.empty((len(places), self._dimension), dtype=np.float32)
         rows = matrix.view(np.uint8).reshape(-1)
-        breaks = np.flatnonzero(np.diff(images) != 1) + 1
-        for first, last in zip([0, *breaks], [*breaks, len(images)], strict=True):
+        breaks = np.flatnonzero(np.diff(places) != 1) + 1
+        for first, last in zip([0, *breaks], [*breaks, len(places)], strict=True):
             if last > first:
                 into = rows[int(first) * self._bytes : int(last) * self._bytes]
-                os.preadv(self._file.fileno(), [into.data], int(images[first]) * self._bytes)
+                os.preadv(self._file.fileno(), [into.data], int(places[first]) * self._bytes)
         return matrix

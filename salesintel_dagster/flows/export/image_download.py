@@ -1,12 +1,13 @@
 """One image from its URL into the object store: tries, waits, and one object for the same bytes.
 
-What becomes of it is a value, `ImageOutcome`; the bytes are dropped as soon as they are stored.
+What becomes of it is a value, `ImageOutcome`; the bytes are handed on or dropped as soon as they are stored.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from salesintel_dagster.domain.clock import Clock
@@ -42,14 +43,26 @@ class ImageOutcome:
     reason: str | None = None
 
 
+Landed = Callable[[str, StoredImage, bytes], None]
+"""Told of an image that lies in the store now: tenant, image, bytes. Must neither wait nor raise."""
+
+
 class ImageDownload:
     """Fetches and stores images; safe to share between threads."""
 
-    def __init__(self, fetcher: ImageFetcher, store: ObjectStore, retry: RetryPolicy, clock: Clock) -> None:
+    def __init__(
+        self,
+        fetcher: ImageFetcher,
+        store: ObjectStore,
+        retry: RetryPolicy,
+        clock: Clock,
+        landed: Landed | None = None,
+    ) -> None:
         self._fetcher = fetcher
         self._store = store
         self._retry = retry
         self._clock = clock
+        self._landed = landed
         self._stored: set[str] = set()
         self._storing: set[str] = set()
         self._changed = threading.Condition()
@@ -97,6 +110,8 @@ class ImageDownload:
             self._put_once(image.key(tenant_id), fetched)
         except StoreUnavailable as error:
             return ImageOutcome(ImageStatus.STORE_FAILED, attempts, reason=str(error))
+        if self._landed is not None:
+            self._landed(tenant_id, image, fetched.data)
         return ImageOutcome(ImageStatus.OK, attempts, image)
 
     def _put_once(self, key: str, fetched: FetchedImage) -> None:

@@ -19,6 +19,7 @@ from salesintel_dagster.domain.columns import IMAGE_SCHEMA
 from salesintel_dagster.domain.images import ImageKind
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.progress import MAX_ERRORS_KEPT
+from salesintel_dagster.flows.export.embedding_work import EmbeddingWork
 from salesintel_dagster.flows.export.image_download import ImageOutcome, StoredImage
 from salesintel_dagster.flows.export.image_jobs import ImageJob, ImageJobs, JobId
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, REPORT_SECONDS, DayRun
@@ -51,11 +52,15 @@ class _Asked:
 
 @dataclass(slots=True)
 class ImageManifest:
-    """Turns raw rows into manifest batches, telling how far it is. A context: leaving it ends the downloads."""
+    """Turns raw rows into manifest batches, telling how far it is. A context: leaving it ends the downloads.
+
+    `embedding` is the work that landing images go to; what it has cost is told with the rest.
+    """
 
     run: DayRun
     jobs: ImageJobs
     raw: pq.ParquetFile
+    embedding: EmbeddingWork | None = None
     samples: dict[str, str] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     _started: float = 0.0
@@ -89,7 +94,8 @@ class ImageManifest:
             return
         self._reported = now
         tally = self.jobs.tally()
-        self.run.progress.update(stage=PRODUCT_IMAGES, images_ok=tally.ok, failed=tally.failures)
+        paid = 0 if self.embedding is None else self.embedding.maker.calls.paid
+        self.run.progress.update(stage=PRODUCT_IMAGES, images_ok=tally.ok, failed=tally.failures, paid_calls=paid)
         rate = tally.total / (now - self._started) if now > self._started else 0.0
         total = self.raw.metadata.num_rows
         self.run.say("Downloading images", done=tally.total, total=total, per_second=round(rate, 1))

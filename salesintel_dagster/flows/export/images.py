@@ -13,6 +13,7 @@ from salesintel_dagster.domain.errors import ObjectMissing
 from salesintel_dagster.domain.outcome import Tally
 from salesintel_dagster.domain.ports import ImageFetcher, ObjectStore
 from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster.flows.export.embedding_work import EmbeddingWork
 from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_download import ImageDownload
 from salesintel_dagster.flows.export.image_jobs import ImageJobs
@@ -58,12 +59,14 @@ def fetch_images(  # noqa: PLR0913 - the port list of the stage, as its caller r
     limits: ImageLimits,
     *,
     refetch: bool = False,
+    embedding: EmbeddingWork | None = None,
 ) -> ImagesFetched:
     """Download the day's images and stage its manifest (IMAGE_SCHEMA, aligned with the raw sales).
 
     An image that an earlier run of the day stored is not downloaded again; with `refetch` it is, and the stored copy
-    stays where the source has lost it. Raises ObjectMissing when the day's sales were never read, StoreUnavailable
-    when the manifest cannot be staged.
+    stays where the source has lost it. On a day without such images each goes to `embedding` as it lands; on others
+    that waits for its stage, since the day's previous embeddings may hold the vector. Raises ObjectMissing when the
+    day's sales were never read, StoreUnavailable when the manifest cannot be staged.
     """
     started = run.clock.monotonic()
     day = run.window.day
@@ -72,10 +75,13 @@ def fetch_images(  # noqa: PLR0913 - the port list of the stage, as its caller r
     with staged.open(SALES_RAW, day) as raw:
         if raw is None:
             raise ObjectMissing(f"{SALES_RAW} of {day} was never staged; materialise {SALES_RAW} for {day} first")
-        download = ImageDownload(fetcher, store, limits.retry, run.clock)
+        landing = None if known else embedding
+        if landing is not None:
+            landing.begin(raw.metadata.num_rows)
+        download = ImageDownload(fetcher, store, limits.retry, run.clock, None if landing is None else landing.land)
         slots = HostSlots(limits.concurrency, limits.concurrency_per_host)
         jobs = ImageJobs(download, slots, known, refetch=refetch)
-        with ImageManifest(run, jobs, raw) as manifest:
+        with ImageManifest(run, jobs, raw, landing) as manifest:
             written = staged.write(PRODUCT_IMAGES, day, IMAGE_SCHEMA, manifest.batches())
         manifest.report(force=True)
     counts = jobs.counts

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from salesintel_dagster.domain.columns import EMBEDDING_SCHEMA
 from salesintel_dagster.domain.embedding import EmbeddingSpec
 from salesintel_dagster.domain.vectors import bad_vectors
-from salesintel_dagster.flows.export.day_images import DayImages
 from salesintel_dagster.flows.export.day_vectors import DayVectors
+from salesintel_dagster.flows.export.embedding_work import ImagesToMake
 from salesintel_dagster.flows.export.run import TITAN_EMBEDDINGS, DayRun
 from salesintel_dagster.flows.export.staging import StagedDays
 
@@ -21,7 +21,9 @@ WHO = ["image_sha256", "embedding_model", "embedding_dimension", "preprocess_ver
 NOT_WANTED = -1
 
 
-def reuse_vectors(run: DayRun, staged: StagedDays, spec: EmbeddingSpec, images: DayImages, vectors: DayVectors) -> int:
+def reuse_vectors(
+    run: DayRun, staged: StagedDays, spec: EmbeddingSpec, images: ImagesToMake, vectors: DayVectors
+) -> int:
     """Settle the images whose vector the day's previous file holds, made by the same spec; return how many.
 
     One row group of vectors is in memory at a time. A vector that breaks the rules is left to be made again, and
@@ -37,7 +39,7 @@ def reuse_vectors(run: DayRun, staged: StagedDays, spec: EmbeddingSpec, images: 
         return 0
 
 
-def _wanted(previous: pq.ParquetFile, spec: EmbeddingSpec, images: DayImages) -> npt.NDArray[np.int32]:
+def _wanted(previous: pq.ParquetFile, spec: EmbeddingSpec, images: ImagesToMake) -> npt.NDArray[np.int32]:
     """Return, for each row of the previous file, the image that it can settle or NOT_WANTED; each image once."""
     rows = previous.read(columns=WHO)
     same = pc.and_(
@@ -57,7 +59,7 @@ def _wanted(previous: pq.ParquetFile, spec: EmbeddingSpec, images: DayImages) ->
 def _reuse(
     previous: pq.ParquetFile,
     wanted: npt.NDArray[np.int32],
-    images: DayImages,
+    images: ImagesToMake,
     vectors: DayVectors,
     spec: EmbeddingSpec,
 ) -> int:
@@ -77,7 +79,7 @@ def _reuse(
 def _settle(
     found: pa.ListArray,
     which: npt.NDArray[np.int32],
-    images: DayImages,
+    images: ImagesToMake,
     vectors: DayVectors,
     spec: EmbeddingSpec,
 ) -> int:
@@ -89,6 +91,6 @@ def _settle(
     for row, image in enumerate(which):
         if not found[row].is_valid or images.sha256[int(image)].as_py() in bad:
             continue
-        vectors.keep(int(image), flat[int(offsets[row]) * 4 : int(offsets[row + 1]) * 4])
+        vectors.keep(int(images.places[image]), flat[int(offsets[row]) * 4 : int(offsets[row + 1]) * 4])
         settled += 1
     return settled

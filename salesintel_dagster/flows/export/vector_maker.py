@@ -82,7 +82,7 @@ class VectorMaker:
         self._clock = clock
         self._calls = Calls()
         self._lock = threading.Lock()
-        self._last_good = clock.monotonic()
+        self._last_good = float("-inf")
         self._all_keys: frozenset[str] | None = None
 
     @property
@@ -95,8 +95,11 @@ class VectorMaker:
         """Why no call is made any more, if so."""
         return None if self._breaker.opened is None else str(self._breaker.opened)
 
-    def make(self, image_sha256: str, image_key: str) -> VectorBytes:
-        """Return the image's checked vector. Raises EmbeddingFailure and nothing else for what the world does."""
+    def make(self, image_sha256: str, image_key: str, image: bytes | None = None) -> VectorBytes:
+        """Return the checked vector of the image, which is read from the store unless it is given.
+
+        Raises EmbeddingFailure and nothing else for what the world does.
+        """
         cached = self._cached(image_sha256)
         if cached is not None:
             self._count(cache_hits=1)
@@ -104,9 +107,9 @@ class VectorMaker:
         self._refuse_if_over()
         self._breaker.ask_first(self._embedder.check)
         self._refuse_if_over()
-        image = self._image(image_key)
+        picture = self._image(image_key) if image is None else image
         with self._slots:
-            vector = self._judged(image)
+            vector = self._judged(picture)
             self._keep(image_sha256, vector)
         return vector
 
@@ -171,7 +174,7 @@ class VectorMaker:
                     throttles += 1
                     self._slots.throttled(began)
                     self._count(throttles=1)
-                    wait = self._throttle_wait(throttles)
+                    wait = self._throttle_wait(throttles, started)
                     if wait is None:
                         self._breaker.open(failure)
                 else:
@@ -181,9 +184,9 @@ class VectorMaker:
                     raise
             self._clock.sleep(wait)
 
-    def _throttle_wait(self, throttles: int) -> float | None:
+    def _throttle_wait(self, throttles: int, started: float) -> float | None:
         """Return the wait after a refusal by quota: as long as anyone gets through, nobody gives up."""
-        waiting = self._clock.monotonic() - self._last_good
+        waiting = self._clock.monotonic() - max(self._last_good, started)
         steps = min(throttles, max(self._retry.retries, 1))
         return self._throttle_retry.wait_seconds(steps, waiting, self._clock.jitter())
 
