@@ -1,4 +1,4 @@
-"""Checks of what the enrichment stands on: queue, dead letters, status table, the provider's key. None is paid for."""
+"""Checks of what the enrichment stands on: its queues and the provider's key. Nothing is paid for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ def checks(patient: Patient) -> Iterator[Check]:
     dead_letters = enrichment.enrichment_dead_letters(settings, patient.clients)
     yield Check("enrichment: queue", partial(waiting, queue, settings.enrichment_queue_name), MADE_BY_DEPLOY)
     yield Check("enrichment: dead letters", partial(dead, dead_letters, settings.enrichment_dlq_name), MADE_BY_DEPLOY)
-    yield Check("enrichment: status table", partial(status_table, patient), MADE_BY_DEPLOY)
     yield Check("enrichment: provider", partial(provider, patient), f"set {KEY}")
 
 
@@ -39,14 +38,6 @@ def dead(queue: BatchQueue, name: str) -> Finding:
     if letters:
         return warn(f"{name}: {letters} messages", "docs/alerts.md, no_dead_letters; salesintel enrich retry CATALOG")
     return ok(f"{name}: no message")
-
-
-def status_table(patient: Patient) -> Finding:
-    """Read an item, and tell the token level that is known."""
-    settings = patient.settings
-    tokens = enrichment.enrichment_ledger(settings, patient.clients).tokens.last(provider_name(settings.keepa_url))
-    told = "no token level known yet" if tokens is None else f"{int(tokens.at(patient.clock.now()))} tokens left"
-    return ok(f"{settings.enrichment_table_name} answers; {told}")
 
 
 def provider(patient: Patient) -> Finding:
