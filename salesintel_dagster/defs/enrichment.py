@@ -22,7 +22,7 @@ from salesintel_dagster.domain.errors import SalesIntelError
 from salesintel_dagster.flows.enrichment.checks import PROMISES, of_jobs, of_providers, of_queues
 from salesintel_dagster.flows.enrichment.parts import EnrichmentLedger, EnrichmentParts
 from salesintel_dagster.flows.enrichment.sweep import Swept, sweep
-from salesintel_dagster.flows.enrichment.work import Round, Worker
+from salesintel_dagster.flows.enrichment.work import Worker
 from salesintel_dagster.settings import Mode, Settings
 from salesintel_dagster.wiring.enrichment import work_limits
 
@@ -53,7 +53,7 @@ def asset_spec() -> dg.AssetSpec:
     )
 
 
-def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
+def build(settings: Settings, clock: Clock = SYSTEM_CLOCK, *, poll_seconds: float = POLL_SECONDS) -> dg.Definitions:
     """Return the asset, its checks, its job and its sensors."""
 
     @dg.multi_asset(
@@ -73,7 +73,8 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
         parts = EnrichmentParts(enrichment_ledger, enrichment_queue, keepa, enrichment_table)
         began = clock.monotonic()
         try:
-            rounds = _worked(context, parts, settings, clock)
+            sweep(enrichment_ledger, enrichment_queue, clock)
+            rounds = list(_worker(context, parts, settings, clock).drain(_seconds(settings), poll_seconds))
             swept = sweep(enrichment_ledger, enrichment_queue, clock)
             judged = _judged(swept, enrichment_queue, enrichment_dead_letters, settings, clock)
             judged.append(of_providers(enrichment_table.provider_counts(), embedded=settings.mode is Mode.EMBEDDED))
@@ -98,14 +99,13 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
     )
 
 
-def _worked(context: dg.AssetExecutionContext, parts: EnrichmentParts, settings: Settings, clock: Clock) -> list[Round]:
+def _worker(context: dg.AssetExecutionContext, parts: EnrichmentParts, settings: Settings, clock: Clock) -> Worker:
     def tell(line: str) -> None:
         context.log.info(line)
         log.info(line)
 
     run_id = context.run.run_id
-    sweep(parts.ledger, parts.queue, clock)
-    worker = Worker(
+    return Worker(
         parts,
         work_limits(settings),
         run_id=run_id,
@@ -113,7 +113,10 @@ def _worked(context: dg.AssetExecutionContext, parts: EnrichmentParts, settings:
         clock=clock,
         tell=tell,
     )
-    return list(worker.drain(min(DRAIN_SECONDS, settings.run_max_seconds / 2), POLL_SECONDS))
+
+
+def _seconds(settings: Settings) -> float:
+    return min(DRAIN_SECONDS, settings.run_max_seconds / 2)
 
 
 def _judged(

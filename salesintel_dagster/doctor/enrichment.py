@@ -1,0 +1,61 @@
+"""Checks of what the enrichment stands on: queue, dead letters, status table, the provider's key. None is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from salesintel_dagster.adapters.keepa import KEEPA_URL, provider_name
+from salesintel_dagster.doctor.patient import Patient
+from salesintel_dagster.domain.diagnosis import Check, Finding, fail, ok, warn
+from salesintel_dagster.domain.enrichment.ports import BatchQueue
+from salesintel_dagster.settings import Mode, variable_of
+from salesintel_dagster.wiring import enrichment
+
+MADE_BY_DEPLOY = "salesintel deploy --apply makes it; the policy EnrichmentPolicy lets this role use it"
+KEY, URL = variable_of("keepa_key"), variable_of("keepa_url")
+
+
+def checks(patient: Patient) -> Iterator[Check]:
+    """Yield the checks."""
+    settings = patient.settings
+    queue = enrichment.enrichment_queue(settings, patient.clients)
+    dead_letters = enrichment.enrichment_dead_letters(settings, patient.clients)
+    yield Check("enrichment: queue", partial(waiting, queue, settings.enrichment_queue_name), MADE_BY_DEPLOY)
+    yield Check("enrichment: dead letters", partial(dead, dead_letters, settings.enrichment_dlq_name), MADE_BY_DEPLOY)
+    yield Check("enrichment: status table", partial(status_table, patient), MADE_BY_DEPLOY)
+    yield Check("enrichment: provider", partial(provider, patient), f"set {KEY}")
+
+
+def waiting(queue: BatchQueue, name: str) -> Finding:
+    """Count the batches that wait."""
+    depth = queue.depth()
+    return ok(f"{name}: {depth.waiting} batches wait, {depth.in_flight} are at work or postponed")
+
+
+def dead(queue: BatchQueue, name: str) -> Finding:
+    """Count the dead letters."""
+    letters = queue.depth().total
+    if letters:
+        return warn(f"{name}: {letters} messages", "docs/alerts.md, no_dead_letters; salesintel enrich retry CATALOG")
+    return ok(f"{name}: no message")
+
+
+def status_table(patient: Patient) -> Finding:
+    """Read an item, and tell the token level that is known."""
+    settings = patient.settings
+    tokens = enrichment.enrichment_ledger(settings, patient.clients).tokens.last(provider_name(settings.keepa_url))
+    told = "no token level known yet" if tokens is None else f"{int(tokens.at(patient.clock.now()))} tokens left"
+    return ok(f"{settings.enrichment_table_name} answers; {told}")
+
+
+def provider(patient: Patient) -> Finding:
+    """Tell who the provider is; it is not asked, since whatever it answers may cost tokens."""
+    settings = patient.settings
+    if settings.keepa_key is None:
+        return warn("no key: catalogs are taken and not worked on", f"set {KEY}")
+    if settings.mode is Mode.AWS and settings.keepa_url != KEEPA_URL:
+        return fail(f"{settings.keepa_url} is a stand-in, whose products are made up", f"unset {URL}")
+    return ok(
+        f"{provider_name(settings.keepa_url)} at {settings.keepa_url}, locale {settings.keepa_domain}; key is set"
+    )
