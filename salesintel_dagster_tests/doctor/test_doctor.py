@@ -14,6 +14,7 @@ import time_machine
 
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.doctor.deployment import room, skew
+from salesintel_dagster.doctor.tables import LAYOUTS
 from salesintel_dagster_tests import services as running
 from salesintel_dagster_tests.command_line import call
 from salesintel_dagster_tests.doctor.wards import SHIPPED, Ward
@@ -33,9 +34,7 @@ EVERY = [
     "source database",
     "object store",
     "embedding model",
-    "iceberg table smartgo_sales",
-    "iceberg table sales_history",
-    "iceberg table product_enrichment",
+    *(f"iceberg table {name}" for name in LAYOUTS),
     "progress table",
     "sales table",
     "receipts table",
@@ -221,7 +220,7 @@ def test_a_catalog_that_is_down_and_one_that_has_no_uri(ward: Ward, closed_port:
         SALESINTEL_CATALOG="sql",
         SALESINTEL_CATALOG_URI=f"postgresql://someone:{CANARY}@127.0.0.1:{closed_port}/catalog",
     )
-    assert len(down.ill) == 3
+    assert down.ill == [f"iceberg table {name}" for name in LAYOUTS]
     assert "out of reach" in down.says("iceberg table smartgo_sales")
     assert "SALESINTEL_CATALOG_URI" in down.says("iceberg table smartgo_sales")
     assert CANARY not in down.answer.out + down.answer.err
