@@ -95,7 +95,7 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK, *, poll_seconds: floa
         tags={"dagster/max_runtime": str(settings.run_max_seconds)},
     )
     return dg.Definitions(
-        assets=[product_enrichment], jobs=[job], sensors=[_queue_sensor(), _watch_sensor(settings, clock)]
+        assets=[product_enrichment], jobs=[job], sensors=[_queue_sensor(clock), _watch_sensor(settings, clock)]
     )
 
 
@@ -128,7 +128,7 @@ def _judged(
     ]
 
 
-def _queue_sensor() -> dg.SensorDefinition:
+def _queue_sensor(clock: Clock) -> dg.SensorDefinition:
     @dg.sensor(
         name="product_enrichment_queue",
         job_name=JOB,
@@ -146,7 +146,7 @@ def _queue_sensor() -> dg.SensorDefinition:
             return dg.SkipReason(f"The queue cannot be looked at now: {error}.")
         if not depth.waiting:
             return dg.SkipReason(f"No batch waits; {depth.in_flight + depth.delayed} are at work or postponed.")
-        if under_way(context.instance, JOB):
+        if under_way(context.instance, JOB, clock.now()):
             return dg.SkipReason(f"{depth.waiting} batches wait for the run that is under way.")
         return dg.RunRequest()
 
