@@ -9,10 +9,11 @@ import os
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -27,7 +28,7 @@ from salesintel_dagster.domain.payload_hash import payload_hash
 from salesintel_dagster.domain.sale_changes import stored
 from salesintel_dagster.domain.sale_record import SaleRecord
 from salesintel_dagster.domain.sales_keys import sale_key_pair
-from salesintel_dagster.domain.sales_repository import PageRequest
+from salesintel_dagster.domain.sales_repository import ALL, PageRequest
 from salesintel_dagster.domain.shards import ShardCounts
 from salesintel_dagster.domain.tenancy import CallerContext
 from salesintel_dagster.local.emulator import Emulator
@@ -76,15 +77,23 @@ def _table() -> Iterator[tuple[AwsClient, str]]:
             supervisor.stop()
 
 
-def _rate(call: Callable[[SaleRecord], object], records: list[SaleRecord], threads: int) -> float:
-    began = time.perf_counter()
+@dataclass(frozen=True)
+class _Spent:
+    """What a number of calls cost: seconds by the clock and of this process's CPU, per call."""
+
+    wall: float
+    cpu: float
+
+
+def _spent(call: Callable[[SaleRecord], object], records: list[SaleRecord], threads: int) -> _Spent:
+    wall, cpu = time.perf_counter(), time.process_time()
     if threads == 1:
         for record in records:
             call(record)
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(call, records))
-    return len(records) / (time.perf_counter() - began)
+    return _Spent((time.perf_counter() - wall) / len(records), (time.process_time() - cpu) / len(records))
 
 
 def _fresh(start: int) -> list[SaleRecord]:
@@ -110,30 +119,47 @@ def throughput(client: AwsClient, table: str) -> None:
         "write: put, and a bare TransactWriteItems of two": (lambda one: sales.put(CALLER, one), bare_put),
         "read: get, and a bare GetItem": (lambda one: sales.get(CALLER, one.key), bare_get),
     }
-    print("| call | threads | ours /s | bare /s | ratio |\n|---|---|---|---|---|", flush=True)
-    number = 10**7
-    for name, (ours, bare) in calls.items():
+    print("| call | threads | ours /s | bare /s | ratio | CPU ratio |\n|---|---|---|---|---|---|", flush=True)
+    start = 10**7
+    for name, pair in calls.items():
         for threads in (1, 16):
-            pairs = []
+            rounds = []
             for turn in range(ROUNDS):
-                rates = []
-                for call in (ours, bare) if turn % 2 else (bare, ours):
-                    records = _fresh(number) if name.startswith("write") else _fresh(10**7)
-                    number += CALLS
-                    rates.append(_rate(call, records, threads))
-                pairs.append((rates[0], rates[1]) if turn % 2 else (rates[1], rates[0]))
-            mine, theirs = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
-            ratio = statistics.median(one / other for one, other in pairs)
-            print(f"| {name} | {threads} | {mine:.0f} | {theirs:.0f} | {ratio:.2f} |", flush=True)
+                spent: dict[int, _Spent] = {}
+                for which in (0, 1) if turn % 2 else (1, 0):  # in turns: another process's load meets both alike
+                    records = _fresh(start)
+                    start += CALLS if name.startswith("write") else 0
+                    spent[which] = _spent(pair[which], records, threads)
+                rounds.append((spent[0], spent[1]))
+            rates = [1 / statistics.median(one[n].wall for one in rounds) for n in (0, 1)]
+            ratio = statistics.median(bare.wall / ours.wall for ours, bare in rounds)
+            cpu = statistics.median(bare.cpu / ours.cpu for ours, bare in rounds)
+            print(f"| {name} | {threads} | {rates[0]:.0f} | {rates[1]:.0f} | {ratio:.2f} | {cpu:.2f} |", flush=True)
+        start -= CALLS  # the reads ask for what was written last
+
+
+@contextmanager
+def _counted(client: AwsClient) -> Iterator[Counter[str]]:
+    """Count the calls made meanwhile, and the items that queries read for them."""
+    seen: Counter[str] = Counter()
+
+    def see(parsed: dict[str, Any], **_: object) -> None:
+        seen["calls"] += 1
+        seen["items"] += parsed.get("ScannedCount", 0)
+
+    client.meta.events.register("after-call.dynamodb", see)
+    try:
+        yield seen
+    finally:
+        client.meta.events.unregister("after-call.dynamodb", see)
 
 
 def questions(client: AwsClient, table: str) -> None:
     """A category's season: as large as the table, and 100 sales in a table that grows."""
     sales = DynamoSalesRepository(client, table, ShardCounts())
-    few = [replace(_record(10**8 + n, "rare", DAY)) for n in range(100)]
-    sales.put_many(CALLER, few)
-    print("| sales in the category | loaded /s | all of it, ms | ms a 1,000 | first 50, ms | another's 100, ms |")
-    print("|---|---|---|---|---|---|", flush=True)
+    sales.put_many(CALLER, [_record(10**8 + n, "rare", DAY) for n in range(100)])
+    print("| in the category | loaded /s | all: ms a 1,000, calls | 50: ms, calls, keys | another's 100: ms, calls |")
+    print("|---|---|---|---|---|", flush=True)
     there = 0
     for size in SIZES:
         batch = [_record(10**6 + n, "dress", DAY - timedelta(days=n % 70)) for n in range(there, size)]
@@ -141,23 +167,17 @@ def questions(client: AwsClient, table: str) -> None:
         sales.put_many(CALLER, batch)
         loaded = len(batch) / (time.perf_counter() - began)
         there = size
-        whole, found = _timed(lambda: sales.category_season(CALLER, "dress", Season.AUTUMN))
-        assert len(found.sales) == size, (len(found.sales), size)
-        page, _ = _timed(lambda: sales.category_season(CALLER, "dress", Season.AUTUMN, page=PageRequest(50)))
-        other, found = _timed(lambda: sales.category_season(CALLER, "rare", Season.AUTUMN))
-        assert len(found.sales) == 100
-        told = (size, f"{loaded:.0f}", whole * 1000, whole * 1e6 / size, page * 1000, other * 1000)
-        print("| {} | {} | {:.0f} | {:.0f} | {:.0f} | {:.0f} |".format(*told), flush=True)
-
-
-def _timed(ask: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the median of three, and the answer."""
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        answer = ask()
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds), answer
+        cells = []
+        for category, page, expected in (("dress", ALL, size), ("dress", PageRequest(50), 50), ("rare", ALL, 100)):
+            with _counted(client) as seen:
+                began = time.perf_counter()
+                found = sales.category_season(CALLER, category, Season.AUTUMN, page=page).sales
+                seconds = time.perf_counter() - began
+            assert len(found) == expected, (len(found), expected)
+            per = 1000 * seconds / size * 1000 if page is ALL and category == "dress" else 1000 * seconds
+            keys = f", {seen['items']}" if page is not ALL else ""
+            cells.append(f"{per:.0f}, {seen['calls']}{keys}")
+        print(f"| {size} | {loaded:.0f} | {' | '.join(cells)} |", flush=True)
 
 
 def sales() -> None:

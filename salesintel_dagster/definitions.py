@@ -5,7 +5,17 @@ import os
 
 import dagster as dg
 
-from salesintel_dagster.defs import alerts, enrichment, late_days, maintenance, resources, smartgo_export, ttl_backfill
+from salesintel_dagster.defs import (
+    alerts,
+    carousel_sync,
+    enrichment,
+    late_days,
+    maintenance,
+    resources,
+    sales_history_checks,
+    smartgo_export,
+    ttl_backfill,
+)
 from salesintel_dagster.settings import Settings
 
 
@@ -14,6 +24,8 @@ def build(settings: Settings, **overrides: object) -> dg.Definitions:
     return dg.Definitions.merge(
         smartgo_export.build(settings),
         late_days.build(settings),
+        carousel_sync.build(settings),
+        sales_history_checks.build(settings),
         enrichment.build(settings),
         alerts.build(settings),
         maintenance.build(settings),

@@ -19,7 +19,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws import AwsClients
-from salesintel_dagster.adapters.parameters import parse_database_config
+from salesintel_dagster.adapters.infrastructure_request import template
+from salesintel_dagster.adapters.source_config import DatabaseConfig, parse_source_config
 from salesintel_dagster.local.source_table import CREATE_TABLE
 from salesintel_dagster.settings import Settings
 from salesintel_dagster_tests import services as running
@@ -142,7 +143,8 @@ class TestAsItIsWritten:
 
 
 def test_the_databases_file_is_one_that_we_take():
-    config = parse_database_config("smartgo.json", FILES["smartgo.json"])
+    config = parse_source_config("smartgo.json", FILES["smartgo.json"])
+    assert isinstance(config, DatabaseConfig)
     assert (config.connection.sslmode, config.mapping.tenant) == ("verify-full", "carousel-labs")
 
 
@@ -169,7 +171,7 @@ def test_s3_tables_by_the_pages_settings_takes_a_day(aws: AwsClients):
         "AWS_SECRET_ACCESS_KEY": target.secret_access_key or "",
     }
     first = call("doctor", "iceberg", environment=environment)
-    assert "catalog rest answers; the first export makes the table" in first.out
+    assert "catalog rest answers; its first writer makes the table" in first.out
     settings = Settings.from_environment(environment)
     from salesintel_dagster.local.world_environment import overlaid  # noqa: PLC0415 - Postgres, the emulator
 
@@ -183,3 +185,10 @@ def test_a_policy_of_the_page_has_no_wildcard_in_an_action(name: str):
     for statement in json.loads(FILES[name])["Statement"]:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         assert all(ACTION.fullmatch(action) for action in actions)
+
+
+def test_every_policy_of_the_template_is_given_to_a_component():
+    named = re.findall(r"^  (\w+):\n    Type: AWS::IAM::ManagedPolicy$", template(), re.MULTILINE)
+    assert len(named) > 3
+    table = PAGE.split("## 7. Who may do what")[1].split("## 8.")[0]
+    assert [name for name in named if f"`{name}`" not in table] == []

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from salesintel_dagster.commands.app import ALSO_CALLED, cli
-from salesintel_dagster.flows.export.checks import promises
+from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]

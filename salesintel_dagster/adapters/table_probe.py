@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from salesintel_dagster.adapters.commit_attempts import translated
 from salesintel_dagster.adapters.table_layout import NAMESPACE, check_layout
 
@@ -20,7 +22,9 @@ class TableState:
     snapshots: int
 
 
-def table_state(connect: Callable[[], Catalog], name: str) -> TableState | None:
+def table_state(
+    connect: Callable[[], Catalog], name: str, columns: pa.Schema, partitions: tuple[str, ...]
+) -> TableState | None:
     """Load the table once; None where it was never made. Raises TableUnavailable, SchemaDrift."""
     from pyiceberg.exceptions import NoSuchTableError  # noqa: PLC0415 - pyiceberg costs 1 CPU-s
 
@@ -32,5 +36,5 @@ def table_state(connect: Callable[[], Catalog], name: str) -> TableState | None:
             return None
         finally:
             catalog.close()
-        check_layout(table)
+        check_layout(table, columns, partitions)
         return TableState(len(table.metadata.snapshots))

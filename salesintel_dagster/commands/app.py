@@ -26,6 +26,7 @@ COMMANDS = {
     "materialise": "Export one day or a range of days.",
     "sql": "Ask the Iceberg tables in SQL.",
     "tables": "The Iceberg tables' snapshots, files and sizes, and their upkeep.",
+    "events": "Sold events: send, look after, put back to work, compare both stores.",
     "enrich": "Catalogs of products: hand in, follow, try again.",
     "quarantine": "Rows that were not taken, why, and trying them again.",
     "sales": "Look up, store and delete a tenant's sales in DynamoDB.",

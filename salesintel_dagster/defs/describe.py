@@ -19,14 +19,14 @@ from salesintel_dagster.flows.export.sales_raw import SalesRead
 Metadata = Mapping[str, Any]
 
 
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
+def column_schema(schema: pa.Schema, meanings: Mapping[str, str] = MEANINGS) -> dg.TableSchema:
     """Return an Arrow schema as Dagster's, for the Columns tab, each column with its meaning."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
                 field.name,
                 str(field.type),
-                description=MEANINGS[field.name],
+                description=meanings[field.name],
                 constraints=dg.TableColumnConstraints(nullable=field.nullable),
             )
             for field in schema

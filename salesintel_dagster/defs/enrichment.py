@@ -7,28 +7,28 @@ the alerts sensor tells of it like of any other.
 
 import logging
 import uuid
-from collections.abc import Sequence
 
 import dagster as dg
 
-from salesintel_dagster.defs import describe
-from salesintel_dagster.defs.enrichment_metadata import evaluation, metadata, result
+from salesintel_dagster.defs import describe, verdicts
+from salesintel_dagster.defs.enrichment_metadata import metadata
+from salesintel_dagster.defs.one_run import limit_pool, under_way
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
+from salesintel_dagster.domain.column_meanings import ENRICHMENT_MEANINGS
 from salesintel_dagster.domain.enrichment.ports import BatchQueue, EnrichmentProvider, EnrichmentTable
 from salesintel_dagster.domain.enrichment.rows import ENRICHMENT_SCHEMA, PRODUCT_ENRICHMENT
 from salesintel_dagster.domain.errors import SalesIntelError
 from salesintel_dagster.flows.enrichment.checks import PROMISES, of_jobs, of_providers, of_queues
 from salesintel_dagster.flows.enrichment.parts import EnrichmentLedger, EnrichmentParts
 from salesintel_dagster.flows.enrichment.sweep import Swept, sweep
-from salesintel_dagster.flows.enrichment.work import Round, Worker
+from salesintel_dagster.flows.enrichment.work import Worker
 from salesintel_dagster.settings import Mode, Settings
 from salesintel_dagster.wiring.enrichment import work_limits
 
 GROUP = "enrichment"
 JOB = "product_enrichment_job"
 POOL = PRODUCT_ENRICHMENT
-BATCHES_AT_ONCE_POOL_LIMIT = 1
 """One run holds ten batches; two runs would hold twenty."""
 DRAIN_SECONDS = 3600.0
 POLL_SECONDS = 5.0
@@ -36,13 +36,6 @@ POLL_SECONDS = 5.0
 QUEUE_TICK_SECONDS = 15
 WATCH_TICK_SECONDS = 60
 OWNERS = ("team:data-engineering",)
-UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 log = logging.getLogger("salesintel.enrichment")
 
 
@@ -56,19 +49,17 @@ def asset_spec() -> dg.AssetSpec:
         group_name=GROUP,
         owners=list(OWNERS),
         kinds={"iceberg", "parquet", "sqs"},
-        metadata={"dagster/column_schema": describe.column_schema(ENRICHMENT_SCHEMA)},
+        metadata={"dagster/column_schema": describe.column_schema(ENRICHMENT_SCHEMA, ENRICHMENT_MEANINGS)},
     )
 
 
-def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
+def build(settings: Settings, clock: Clock = SYSTEM_CLOCK, *, poll_seconds: float = POLL_SECONDS) -> dg.Definitions:
     """Return the asset, its checks, its job and its sensors."""
 
     @dg.multi_asset(
         name=PRODUCT_ENRICHMENT,
         specs=[asset_spec()],
-        check_specs=[
-            dg.AssetCheckSpec(one.name, asset=PRODUCT_ENRICHMENT, description=one.description) for one in PROMISES
-        ],
+        check_specs=verdicts.specs(PROMISES),
         pool=POOL,
     )
     def product_enrichment(
@@ -82,10 +73,11 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
         parts = EnrichmentParts(enrichment_ledger, enrichment_queue, keepa, enrichment_table)
         began = clock.monotonic()
         try:
-            rounds = _worked(context, parts, settings, clock)
+            sweep(enrichment_ledger, enrichment_queue, clock)
+            rounds = list(_worker(context, parts, settings, clock).drain(_seconds(settings), poll_seconds))
             swept = sweep(enrichment_ledger, enrichment_queue, clock)
-            verdicts = _judged(swept, enrichment_queue, enrichment_dead_letters, settings, clock)
-            verdicts.append(of_providers(enrichment_table.provider_counts(), embedded=settings.mode is Mode.EMBEDDED))
+            judged = _judged(swept, enrichment_queue, enrichment_dead_letters, settings, clock)
+            judged.append(of_providers(enrichment_table.provider_counts(), embedded=settings.mode is Mode.EMBEDDED))
         except SalesIntelError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         level = enrichment_ledger.tokens.last(keepa.name)
@@ -93,7 +85,7 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
         return dg.MaterializeResult(
             asset_key=PRODUCT_ENRICHMENT,
             metadata={"provider": keepa.name, **facts},
-            check_results=[result(found) for found in verdicts],
+            check_results=[verdicts.result(found) for found in judged],
         )
 
     job = dg.define_asset_job(
@@ -103,18 +95,17 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
         tags={"dagster/max_runtime": str(settings.run_max_seconds)},
     )
     return dg.Definitions(
-        assets=[product_enrichment], jobs=[job], sensors=[_queue_sensor(), _watch_sensor(settings, clock)]
+        assets=[product_enrichment], jobs=[job], sensors=[_queue_sensor(clock), _watch_sensor(settings, clock)]
     )
 
 
-def _worked(context: dg.AssetExecutionContext, parts: EnrichmentParts, settings: Settings, clock: Clock) -> list[Round]:
+def _worker(context: dg.AssetExecutionContext, parts: EnrichmentParts, settings: Settings, clock: Clock) -> Worker:
     def tell(line: str) -> None:
         context.log.info(line)
         log.info(line)
 
     run_id = context.run.run_id
-    sweep(parts.ledger, parts.queue, clock)
-    worker = Worker(
+    return Worker(
         parts,
         work_limits(settings),
         run_id=run_id,
@@ -122,7 +113,10 @@ def _worked(context: dg.AssetExecutionContext, parts: EnrichmentParts, settings:
         clock=clock,
         tell=tell,
     )
-    return list(worker.drain(min(DRAIN_SECONDS, settings.run_max_seconds / 2), POLL_SECONDS))
+
+
+def _seconds(settings: Settings) -> float:
+    return min(DRAIN_SECONDS, settings.run_max_seconds / 2)
 
 
 def _judged(
@@ -134,7 +128,7 @@ def _judged(
     ]
 
 
-def _queue_sensor() -> dg.SensorDefinition:
+def _queue_sensor(clock: Clock) -> dg.SensorDefinition:
     @dg.sensor(
         name="product_enrichment_queue",
         job_name=JOB,
@@ -145,25 +139,18 @@ def _queue_sensor() -> dg.SensorDefinition:
     def product_enrichment_queue(
         context: dg.SensorEvaluationContext, enrichment_queue: dg.ResourceParam[BatchQueue]
     ) -> dg.RunRequest | dg.SkipReason:
-        _one_run_at_a_time(context.instance)
+        limit_pool(context.instance, POOL)
         try:
             depth = enrichment_queue.depth()
         except SalesIntelError as error:
             return dg.SkipReason(f"The queue cannot be looked at now: {error}.")
         if not depth.waiting:
             return dg.SkipReason(f"No batch waits; {depth.in_flight + depth.delayed} are at work or postponed.")
-        if context.instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=UNFINISHED), limit=1):
+        if under_way(context.instance, JOB, clock.now()):
             return dg.SkipReason(f"{depth.waiting} batches wait for the run that is under way.")
         return dg.RunRequest()
 
     return product_enrichment_queue
-
-
-def _one_run_at_a_time(instance: dg.DagsterInstance) -> None:
-    """Give the pool its limit, unless somebody has chosen one."""
-    storage = instance.event_log_storage
-    if not any(pool.name == POOL and not pool.from_default for pool in storage.get_pool_limits()):
-        storage.set_concurrency_slots(POOL, BATCHES_AT_ONCE_POOL_LIMIT)
 
 
 def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
@@ -182,29 +169,15 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         try:
             swept = sweep(enrichment_ledger, enrichment_queue, clock)
-            verdicts = _judged(swept, enrichment_queue, enrichment_dead_letters, settings, clock)
+            judged = _judged(swept, enrichment_queue, enrichment_dead_letters, settings, clock)
         except SalesIntelError as error:
             return dg.SkipReason(f"Enrichment cannot be judged now: {error}.")
-        changed = [found for found in verdicts if found.passed is not _last_passed(context.instance, found)]
+        changed = verdicts.changed(context.instance, judged)
         if not changed:
             return dg.SkipReason(f"{len(swept.jobs)} jobs are open, {swept.sent} batches sent; no verdict has changed.")
         return dg.SensorResult(
-            asset_events=[evaluation(found) for found in changed],
-            skip_reason=dg.SkipReason(f"Verdicts that have changed: {_named(changed)}."),
+            asset_events=[verdicts.evaluation(found) for found in changed],
+            skip_reason=dg.SkipReason(f"Verdicts that have changed: {verdicts.named(changed)}."),
         )
 
     return product_enrichment_watch
-
-
-def _last_passed(instance: dg.DagsterInstance, found: Verdict) -> bool:
-    """Return the verdict recorded last; one that was never recorded counts as kept."""
-    key = dg.AssetCheckKey(dg.AssetKey(PRODUCT_ENRICHMENT), found.promise.name)
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
-    entry = records[key].event if key in records else None
-    if entry is None or entry.dagster_event is None:
-        return True
-    return bool(entry.dagster_event.asset_check_evaluation_data.passed)
-
-
-def _named(verdicts: Sequence[Verdict]) -> str:
-    return ", ".join(f"{found.promise.name} {'passed' if found.passed else 'failed'}" for found in verdicts)

@@ -1,13 +1,10 @@
-"""How an enrichment run and its verdicts look in the Dagster UI: numbers that plot over runs."""
+"""How an enrichment run looks in the Dagster UI: numbers that plot over runs."""
 
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import dagster as dg
-
-from salesintel_dagster.domain.checks import Severity, Verdict
 from salesintel_dagster.domain.enrichment.batch import State
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
 from salesintel_dagster.flows.enrichment.work import Round
@@ -36,29 +33,4 @@ def metadata(rounds: Sequence[Round], level: TokenLevel | None, now: datetime, s
         **({"success_share": round(done / (done + failed), 4)} if done + failed else {}),
         **({"tokens_left": int(level.at(now))} if level is not None else {}),
         **({"longest_batch_seconds": round(longest, 3)} if longest is not None else {}),
-    }
-
-
-def result(found: Verdict) -> dg.AssetCheckResult:
-    """Return a verdict as the check's outcome: what was expected, what was found, first offenders."""
-    return dg.AssetCheckResult(asset_key=found.promise.stage, **_outcome(found))
-
-
-def evaluation(found: Verdict) -> dg.AssetCheckEvaluation:
-    """Return the same for a sensor to record."""
-    return dg.AssetCheckEvaluation(asset_key=dg.AssetKey(found.promise.stage), **_outcome(found))
-
-
-def _outcome(found: Verdict) -> dict[str, Any]:
-    return {
-        "check_name": found.promise.name,
-        "passed": found.passed,
-        "severity": dg.AssetCheckSeverity.ERROR if found.severity is Severity.ERROR else dg.AssetCheckSeverity.WARN,
-        "description": found.sentence(),
-        "metadata": {
-            "expected": found.expected,
-            "found": found.found,
-            **({"offenders_named": ", ".join(found.offenders)} if found.offenders else {}),
-            **found.facts,
-        },
     }

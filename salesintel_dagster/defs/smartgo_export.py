@@ -23,9 +23,9 @@ from salesintel_dagster.domain.metrics import MetricSink
 from salesintel_dagster.domain.ports import Embedder, ImageFetcher, ObjectStore, ProgressLedger, SaleSource, SalesTable
 from salesintel_dagster.domain.spend import SpendLedger
 from salesintel_dagster.flows.export.backfill import Backfill, DayFailed
-from salesintel_dagster.flows.export.checks import promises
 from salesintel_dagster.flows.export.day import ExportParts, ExportRules, StageDone
 from salesintel_dagster.flows.export.images import ImagesFetched
+from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.thumbnails import thumbnails
 from salesintel_dagster.settings import Settings

@@ -1,4 +1,4 @@
-"""Checks of what the daily export stands on: source database, bucket, Iceberg tables, DynamoDB tables, Bedrock."""
+"""Checks of what the daily export stands on: source database, bucket, Bedrock."""
 
 from __future__ import annotations
 
@@ -13,15 +13,9 @@ from salesintel_dagster.adapters.aws_probes import (
     MISSING,
     bucket_key,
     bucket_region,
-    check_key,
-    check_put,
-    expiry_attribute,
 )
 from salesintel_dagster.adapters.parameters import read_source_config
 from salesintel_dagster.adapters.source_config import ApiConfig
-from salesintel_dagster.adapters.table_expiry import TTL_ATTRIBUTE
-from salesintel_dagster.adapters.table_layout import TABLES
-from salesintel_dagster.adapters.table_probe import table_state
 from salesintel_dagster.doctor.patient import Patient, setting
 from salesintel_dagster.domain.calendar import day_window
 from salesintel_dagster.domain.diagnosis import Check, Finding, fail, ok, warn
@@ -33,15 +27,13 @@ from salesintel_dagster.domain.errors import (
 )
 from salesintel_dagster.domain.source import ConnectionParameters
 from salesintel_dagster.domain.tls import UNVERIFIED_TLS, is_local
-from salesintel_dagster.settings import Catalog, variable_of
+from salesintel_dagster.settings import variable_of
 from salesintel_dagster.wiring.sources import sale_source
 
 PROBE_OBJECT = "staging/doctor/probe"
 """Under the prefix that the bucket empties by itself: the export may delete nothing there, and neither may we."""
 DEPLOY = "salesintel deploy --apply"
-DEPLOYED = f"{DEPLOY} makes it; or this role lacks a permission (docs/aws.md, IAM)"
 ENCRYPTED = frozenset({"require", "verify-ca"})
-KEY = ("PK", "SK")
 
 
 def checks(patient: Patient) -> Iterator[Check]:
@@ -54,11 +46,6 @@ def checks(patient: Patient) -> Iterator[Check]:
     yield Check("source TLS", partial(source_tls, patient), f"see database parameter: {parameter}")
     yield Check("source database", partial(source_database, patient), server)
     yield Check("object store", partial(object_store, patient), f"s3:PutObject and s3:GetObject on {PROBE_OBJECT}")
-    for name in TABLES:
-        yield Check(f"iceberg table {name}", partial(iceberg_table, patient, name), _catalog_remedy(patient))
-    progress, sales = settings.progress_table_name, settings.sales_table_name
-    yield Check("progress table", partial(items_table, patient, progress, KEY, "the export", puts=True), DEPLOYED)
-    yield Check("sales table", partial(items_table, patient, sales, KEY, "the sync", puts=False), DEPLOYED)
     yield Check("embedding model", partial(embedding_model, patient), _model_remedy(patient))
 
 
@@ -158,58 +145,6 @@ def _bucket(patient: Patient) -> Finding | None:
     if region not in {None, settings.aws_region}:
         return fail(f"bucket {bucket} lies in {region}", f"set AWS_REGION to {region}, or {variable} to another one")
     return None
-
-
-def iceberg_table(patient: Patient, name: str) -> Finding:
-    """Load the table as its writer does and compare its layout with ours."""
-    state = table_state(lambda: wiring.open_tables_catalog(patient.settings), name)
-    catalog = patient.settings.catalog.value
-    if state is None:
-        return ok(f"catalog {catalog} answers; the first export makes the table")
-    return ok(f"catalog {catalog} answers; the layout is ours, {state.snapshots} snapshots")
-
-
-def _catalog_remedy(patient: Patient) -> str:
-    settings = patient.settings
-    if settings.catalog is Catalog.GLUE:
-        return "let this role do glue:GetTable on pricing_intelligence, and s3:GetObject under pricing-intelligence/"
-    return (
-        f"check {variable_of('catalog')}={settings.catalog.value}, {variable_of('catalog_uri')} and "
-        f"{variable_of('warehouse')}={settings.warehouse_uri} (docs/aws.md, catalogs); migrate a layout that differs"
-    )
-
-
-def items_table(patient: Patient, table: str, key: tuple[str, ...], user: str, *, puts: bool) -> Finding:
-    """Look whether a DynamoDB table is there, has our key and lets items expire; `puts`: and takes items."""
-    dynamodb = patient.clients.client("dynamodb")
-    try:
-        check_key(dynamodb, table, key)
-        if puts:
-            check_put(dynamodb, table, key)
-        attribute = expiry_attribute(dynamodb, table)
-    except AwsRefused as refused:
-        return _table_refused(refused, table, key, user, puts=puts)
-    found = f"{table}: key {', '.join(key)}"
-    if attribute is None:
-        return ok(f"{found}; not asked whether items expire (needs dynamodb:DescribeTimeToLive, which {user} does not)")
-    if attribute != TTL_ATTRIBUTE:
-        told = f"items expire by {attribute}" if attribute else "items never expire"
-        return fail(f"{found}; {told}", f"{DEPLOY} lets them expire by {TTL_ATTRIBUTE}")
-    return ok(f"{found}; items expire by {attribute}")
-
-
-def _table_refused(refused: AwsRefused, table: str, key: tuple[str, ...], user: str, *, puts: bool) -> Finding:
-    if refused.code in MISSING:
-        return fail(f"no table {table}", f"{DEPLOY} makes it; or check STAGE and the table's variable")
-    if refused.code == "ValidationException":
-        return fail(
-            f"{table}: its key is not {', '.join(key)}", "another application's table? docs/settings.md names ours"
-        )
-    if refused.code not in DENIED:
-        raise refused
-    actions = "dynamodb:GetItem and dynamodb:PutItem" if puts else "dynamodb:GetItem"
-    judged = fail if puts else warn
-    return judged(str(refused), f"let the role of {user} do {actions} on {table} (docs/aws.md, IAM)")
 
 
 def embedding_model(patient: Patient) -> Finding:

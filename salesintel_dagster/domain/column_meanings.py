@@ -1,4 +1,4 @@
-"""What the columns of the data sets mean, as the UI's Columns tab tells it. One sentence each; the same everywhere."""
+"""What the columns of the data sets mean, as the UI's Columns tab tells it. One sentence each."""
 
 from __future__ import annotations
 
@@ -40,4 +40,40 @@ MEANINGS = {
     "source_system": "Which source the row came from",
     "ingestion_timestamp": "When the row was written, in UTC",
     "run_id": "Dagster run that wrote the row",
+    "listed_price": "Asking price before the sale, in `currency`",
+    "days_to_sell": "Whole days from listing to sale",
+    "vendor_id": "Who sold it",
+    "description": "The listing's text",
+    "payload_hash": "SHA-256 of the event's canonical content: two events of one sale with two hashes are a conflict",
+    "event_version": "Version of the event that the row was made from; a higher one corrects it",
 }
+"""Sales, wherever they come from."""
+
+ENRICHMENT_MEANINGS = {
+    "tenant_id": "Whose product it is",
+    "product_id": "The catalog's own id of the product. Unique per tenant",
+    "catalog_id": "Catalog that the row was last enriched for",
+    "job_id": "Job of that catalog: made of its products, so that the same set is the same job",
+    "provider": "Who told the facts; local-... is the stand-in",
+    "lookup_kind": "How the product was asked for: asin, ean or upc",
+    "lookup_identifier": "The identifier it was asked for by",
+    "matches": "Products that the provider has under that identifier; the best selling one was taken",
+    "asin": "Amazon's id of the product that was taken",
+    "title": "As the provider tells it",
+    "brand": "As the provider tells it",
+    "category": "The provider's leaf category",
+    "category_path": "The provider's categories from root to leaf",
+    "price_amazon": "Amazon's own offer, in `currency`; null where there is none",
+    "price_new": "Lowest offer in new condition, in `currency`; null where there is none",
+    "price_used": "Lowest offer in used condition, in `currency`; null where there is none",
+    "price_list": "List price, in `currency`; null where there is none",
+    "price_buy_box": "Buy box price, in `currency`; null where there is none",
+    "currency": "ISO 4217 code of the asked locale",
+    "sales_rank": "Rank in the product's root category; null where it has none",
+    "image_urls": "Pictures at the provider",
+    "catalog_attributes": "The other columns of the catalog's line, as JSON",
+    "provider_updated_at": "When the provider last looked at the product, in UTC",
+    "enriched_at": "When the row was made, in UTC",
+    "run_id": "Dagster run that wrote the row",
+}
+"""Products of catalogs."""

@@ -38,9 +38,9 @@ def test_k5_a_question_to_an_index_names_only_what_the_template_projects_into_it
         sales.embeddings(acme, None)
         sales.brand_prices(acme, "Ilmari")
         sales.of_day(acme, DAY)
-    asked = {body["IndexName"]: body for name, body in seen if name == "Query" and "IndexName" in body}
-    assert set(asked) == {"GSI1", "GSI2", "GSI3"}
-    for index, body in asked.items():
+    asked = [(body["IndexName"], body) for name, body in seen if name == "Query" and "IndexName" in body]
+    assert {index for index, _ in asked} == {"GSI1", "GSI2", "GSI3"}
+    for index, body in asked:
         assert body.get("Select") != "ALL_ATTRIBUTES", index
         assert _named(body) <= _projected(index), index
 

@@ -231,7 +231,7 @@ def test_a_table_without_snapshots_is_refused(shop: MySqlShop):
         ("SELECT *, sale_id FROM sales", SourceSchemaMismatch, "more than one column"),
         ("SELECT canary FROM sales", SourceSchemaMismatch, "a column is missing"),
         ("SELECT * FROM", SourceMappingInvalid, "does not accept"),
-        ("SELECT * FROM sales INTO OUTFILE '/tmp/canary'", SourceMappingInvalid, "does not accept"),
+        ("SELECT * FROM sales INTO OUTFILE '/nowhere/canary'", SourceMappingInvalid, "does not accept"),
         ("SELECT LOAD_FILE('/canary') AS sale_id FROM sales", SourceSchemaMismatch, "no column"),
     ],
 )

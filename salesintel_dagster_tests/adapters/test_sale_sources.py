@@ -15,8 +15,10 @@ from salesintel_dagster.domain.columns import BATCH_ROWS
 from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.ports import SaleSource
 from salesintel_dagster.domain.sale import SOURCE_FIELDS, SourceRow
-from salesintel_dagster_tests.fakes.sales_api import SalesApi, sales_api
+from salesintel_dagster_tests.fakes.sales_api import sales_api
 from salesintel_dagster_tests.fakes.source import RULES, InMemorySaleSource, sale_row
+from salesintel_dagster_tests.mariadb import MariaDb
+from salesintel_dagster_tests.services import PostgresService
 from salesintel_dagster_tests.source_shops import ApiShop, MySqlShop, PostgresShop
 
 DAY = date(2026, 11, 3)
@@ -27,21 +29,29 @@ SourceOf = Callable[[Sequence[SourceRow]], SaleSource]
 """Puts these rows, and no others, into the source."""
 
 
+@pytest.fixture(scope="module")
+def postgres_shop(postgres: PostgresService) -> PostgresShop:
+    return PostgresShop(postgres.new_database())
+
+
+@pytest.fixture(scope="module")
+def mysql_shop(mariadb: MariaDb) -> MySqlShop:
+    return MySqlShop(mariadb)
+
+
 @pytest.fixture
-def api() -> Iterator[SalesApi]:
+def api_shop() -> Iterator[ApiShop]:
     with sales_api() as running:
-        yield running
+        yield ApiShop(running)
 
 
-@pytest.fixture(params=["memory", "postgres", "mysql", "rest"])
+@pytest.fixture(params=["memory", "postgres_shop", "mysql_shop", "api_shop"])
 def source_of(request: pytest.FixtureRequest) -> SourceOf:
-    if request.param == "postgres":
-        return PostgresShop(request.getfixturevalue("postgres").new_database()).fill
-    if request.param == "mysql":
-        return MySqlShop(request.getfixturevalue("mariadb")).fill
-    if request.param == "rest":
-        return ApiShop(request.getfixturevalue("api")).fill
-    return InMemorySaleSource
+    """A shop of each kind is emptied with each filling."""
+    if request.param == "memory":
+        return InMemorySaleSource
+    shop: PostgresShop | MySqlShop | ApiShop = request.getfixturevalue(request.param)
+    return shop.fill
 
 
 def _rows(source: SaleSource, day: date = DAY) -> list[SourceRow]:

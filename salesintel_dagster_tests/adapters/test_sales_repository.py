@@ -321,6 +321,7 @@ class TestEverySalesRepository:
         late = PageRequest(5, SaleKey(DAY + timedelta(days=9), "P", "S"))
         assert sales.brand_prices(ACME, "Ilmari", Period(DAY, DAY), late) == SalePage(())
 
+    @pytest.mark.slow
     def test_g5_every_question_equals_brute_force(self, sales: SalesRepository, held: SetClock) -> None:
         chance = random.Random(11)
         written = [_random_sale(chance, n) for n in range(120)]
@@ -341,6 +342,18 @@ class TestEverySalesRepository:
             for product in ("P-1", "P-2", None):
                 expected = [one for one in within if one.embedding and product in (None, one.product_id)]
                 _assert_pages(partial(sales.embeddings, ACME, product, period), expected, limit)
+
+    def test_g5_crowded_days_come_page_by_page_in_the_order_of_keys(self, sales: SalesRepository) -> None:
+        """Within a day an index goes by escaped keys, where `#` comes behind `$`: a page must not cut a day there."""
+        batch = [
+            record(f"S-{n}", product_id="P#" if n % 2 else "P$", sold_date=DAY - timedelta(days=n % 3))
+            for n in range(210)
+        ]
+        assert sales.put_many(ACME, batch).created == 210
+        _assert_pages(partial(sales.brand_prices, ACME, "Ilmari", ALWAYS), batch, 100)
+        _assert_pages(
+            partial(sales.embeddings, ACME, "P#", ALWAYS), [one for one in batch if one.product_id == "P#"], 40
+        )
 
     @pytest.mark.parametrize("text", ["x" * 2_049, "#" * 800, "half \ud83d"], ids=["long", "escaped", "half"])
     def test_a_text_that_can_be_no_key_is_refused_by_every_question(self, sales: SalesRepository, text: str) -> None:

@@ -19,8 +19,8 @@ from salesintel_dagster.domain.checks import MAX_OFFENDERS_NAMED
 from salesintel_dagster.domain.errors import ImageRefused, SettingInvalid, SourceSchemaMismatch, SourceUnavailable
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.progress import RunState
-from salesintel_dagster.flows.export.checks import promises
 from salesintel_dagster.flows.export.day import STAGES
+from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.thumbnails import THUMBNAIL_PIXELS
 from salesintel_dagster.settings import Settings

@@ -74,7 +74,7 @@ def test_c11_a_bad_vector_written_by_hand_fails_the_check_and_is_one_alert_with_
     lines = text.splitlines()
     assert lines[0] == f"ERROR {SMARTGO_SALES}.{CHECK} {DAY}"
     assert f"first offenders: carousel-labs/{written.sale_ids[2]}: expected 1024 values, found 1023" in lines
-    assert f"what to do: docs/alerts.md, {CHECK}" in lines
+    assert [line for line in lines if line.startswith("what to do: ") and line.endswith(f", {CHECK}")]
 
 
 def test_c13_a_vector_of_another_model_written_by_hand_fails_the_check_of_the_table(written: Written):

@@ -14,6 +14,7 @@ import time_machine
 
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.doctor.deployment import room, skew
+from salesintel_dagster.doctor.tables import LAYOUTS
 from salesintel_dagster_tests import services as running
 from salesintel_dagster_tests.command_line import call
 from salesintel_dagster_tests.doctor.wards import SHIPPED, Ward
@@ -32,10 +33,15 @@ EVERY = [
     "source TLS",
     "source database",
     "object store",
-    "iceberg table smartgo_sales",
+    "embedding model",
+    *(f"iceberg table {name}" for name in LAYOUTS),
     "progress table",
     "sales table",
-    "embedding model",
+    "receipts table",
+    "enrichment table",
+    "enrichment: queue",
+    "enrichment: dead letters",
+    "enrichment: provider",
     "alerts: SNS",
     "dagster instance",
 ]
@@ -53,7 +59,7 @@ def test_a_whole_deployment_is_well(ward: Ward, titan_url: str):
     assert (told.answer.code, told.ill, list(told.found)) == (0, [], EVERY)
     assert "warn" in told.says("source database"), "a day without sales is worth a look"
     assert "staging/doctor/probe" in told.says("object store")
-    assert "the first export makes the table" in told.says("iceberg table smartgo_sales")
+    assert "its first writer makes the table" in told.says("iceberg table smartgo_sales")
     assert "items expire by ttl" in told.says("progress table")
     assert "nothing was paid" in told.says("embedding model")
     assert "run monitoring, retries and pools on, telemetry off" in told.says("dagster instance")
@@ -217,7 +223,7 @@ def test_a_catalog_that_is_down_and_one_that_has_no_uri(ward: Ward, closed_port:
         SALESINTEL_CATALOG="sql",
         SALESINTEL_CATALOG_URI=f"postgresql://someone:{CANARY}@127.0.0.1:{closed_port}/catalog",
     )
-    assert down.ill == ["iceberg table smartgo_sales"]
+    assert down.ill == [f"iceberg table {name}" for name in LAYOUTS]
     assert "out of reach" in down.says("iceberg table smartgo_sales")
     assert "SALESINTEL_CATALOG_URI" in down.says("iceberg table smartgo_sales")
     assert CANARY not in down.answer.out + down.answer.err

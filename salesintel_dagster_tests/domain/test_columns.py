@@ -7,6 +7,7 @@ from salesintel_dagster.domain.column_meanings import MEANINGS
 from salesintel_dagster.domain.columns import (
     BATCH_ROWS,
     EMBEDDING_SCHEMA,
+    HISTORY_SCHEMA,
     IMAGE_SCHEMA,
     INSTANT,
     PRICE,
@@ -81,5 +82,5 @@ def test_batches_are_gathered_into_chunks_without_losing_a_row(sizes: tuple[int,
 
 
 def test_every_column_has_a_meaning_and_no_meaning_is_of_no_column():
-    schemas = (RAW_SCHEMA, IMAGE_SCHEMA, EMBEDDING_SCHEMA, SALES_SCHEMA)
+    schemas = (RAW_SCHEMA, IMAGE_SCHEMA, EMBEDDING_SCHEMA, SALES_SCHEMA, HISTORY_SCHEMA)
     assert MEANINGS.keys() == {name for schema in schemas for name in schema.names}

@@ -20,10 +20,10 @@ from salesintel_dagster.domain.ports import DayScope, SourceDay
 from salesintel_dagster.domain.retry import SOURCE_RETRY, RetryPolicy
 from salesintel_dagster.domain.sale import RowRules, SourceRow
 from salesintel_dagster.flows.export.backfill import Backfill
-from salesintel_dagster.flows.export.checks import promises
 from salesintel_dagster.flows.export.day import STAGES, ExportParts, ExportRules
 from salesintel_dagster.flows.export.embeddings import CallBudget, EmbeddingLimits
 from salesintel_dagster.flows.export.images import ImageLimits
+from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.run import TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.staging import StagedDays
 from salesintel_dagster_tests.fakes.embedder import ScriptedEmbedder

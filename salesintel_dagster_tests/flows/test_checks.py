@@ -16,7 +16,8 @@ from salesintel_dagster.domain.checks import MAX_OFFENDERS_NAMED, Severity, Verd
 from salesintel_dagster.domain.columns import PRICE, VECTOR
 from salesintel_dagster.domain.errors import ObjectMissing, TableUnavailable
 from salesintel_dagster.domain.ports import DayFacts, DayScope
-from salesintel_dagster.flows.export.checks import ExportChecks, promises
+from salesintel_dagster.flows.export.checks import ExportChecks
+from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.quarantine import Quarantine
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
 from salesintel_dagster_tests.fakes.export_parts import FakeExport, scope_of

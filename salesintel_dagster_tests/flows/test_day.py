@@ -24,8 +24,8 @@ from salesintel_dagster.domain.errors import (
     StagesMisaligned,
 )
 from salesintel_dagster.domain.outcome import ImageStatus
-from salesintel_dagster.flows.export.checks import promises
 from salesintel_dagster.flows.export.day import STAGES, DayExport, ExportRules, StageDone
+from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
 from salesintel_dagster_tests.fakes.export_parts import ALL_CHECKS, ALL_STAGES, FakeExport, export_rules
 from salesintel_dagster_tests.fakes.export_run import export_run

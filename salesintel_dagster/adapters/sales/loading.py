@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from salesintel_dagster.adapters.sales.items import guard_item, is_live, key_of, sale_item
+from salesintel_dagster.adapters.sales.items import guard_item, guarded_key, is_live, key_of, sale_item
 from salesintel_dagster.adapters.sales.reading import DynamoReading, at_once
-from salesintel_dagster.adapters.sales.table import BATCH_WRITE_ITEMS, Item
+from salesintel_dagster.adapters.sales.table import BATCH_WRITE_ITEMS
 from salesintel_dagster.domain.errors import BatchUnfinished, SaleRefused, SalesUnavailable
 from salesintel_dagster.domain.sale_changes import require_storable, stored
 from salesintel_dagster.domain.sale_record import SaleRecord
@@ -67,10 +67,13 @@ class DynamoLoading(DynamoReading):
         absent: list[SaleRecord] = []
         conflicts: list[RefusedSale] = []
         for record in records:
-            held = _held_hash(there, _guard(record), _sale(record))
-            if held is not None and held != record.payload_hash:
-                conflicts.append(_conflict(record.sale_id, held))
-            elif held is None or _guard(record) not in there:
+            guard, sale = there.get(_guard(record)), there.get(_sale(record))
+            if guard is not None and sale is None and guarded_key(guard) == record.key:
+                guard = None  # it leads to nothing: the sale was deleted by hand
+            held = guard or sale
+            if held is not None and held["payloadHash"]["S"] != record.payload_hash:
+                conflicts.append(_conflict(record.sale_id, held["payloadHash"]["S"]))
+            elif guard is None:
                 absent.append(record)
         duplicates = len(records) - len(absent) - len(conflicts)
         return _Loaded(len(absent), duplicates, tuple(conflicts)), absent
@@ -114,10 +117,6 @@ def _guard(record: SaleRecord) -> KeyPair:
 
 def _sale(record: SaleRecord) -> KeyPair:
     return sale_key_pair(record.tenant, record.key)
-
-
-def _held_hash(there: dict[KeyPair, Item], *pairs: KeyPair) -> str | None:
-    return next((there[pair]["payloadHash"]["S"] for pair in pairs if pair in there), None)
 
 
 def _conflict(sale_id: str, held: str) -> RefusedSale:

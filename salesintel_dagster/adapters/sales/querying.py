@@ -135,7 +135,7 @@ class DynamoQueries(DynamoReading):
         while True:
             wanted = None if page.limit is None else max(page.limit + 1 - len(sales), LEAST_READ_AHEAD)
             found = self._over(context, lanes, period, after, wanted)
-            sales += self._hydrated(context, found, lambda sale: asked(sale) and period.holds(sale.sold_date))
+            sales += self._hydrated(context, found, asked)
             if page.limit is None or wanted is None or len(found.keys) < wanted:
                 break
             if len(sales) > page.limit:

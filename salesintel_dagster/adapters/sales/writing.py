@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from salesintel_dagster.adapters.sales.items import (
@@ -10,6 +11,7 @@ from salesintel_dagster.adapters.sales.items import (
     HELD,
     TTL_NAME,
     guard_item,
+    guarded_key,
     key_of,
     sale_item,
 )
@@ -45,14 +47,11 @@ class DynamoWriting(DynamoReading):
             try:
                 self._table.transact([("Put", {"Item": item, **self._absent()}) for item in items])
             except ConditionFailed as there:
-                held = _held_hash(there)
-                if held is None:  # gone again since: an expired item that DynamoDB deleted, or a sale deleted by hand
-                    continue
-                same = held == record.payload_hash
-                if same and not there.failed[0] and not self._adopt(sale):
-                    continue
-                return PutResult(PutOutcome.DUPLICATE if same else PutOutcome.CONFLICT, held)
-            return PutResult(PutOutcome.CREATED, record.payload_hash)
+                found = self._found(context, sale, there)
+                if found is not None:
+                    return found
+            else:
+                return PutResult(PutOutcome.CREATED, record.payload_hash)
         raise SalesUnavailable(f"sale {record.sale_id!r} came and went {RACES_RUN} times while it was put")
 
     def correct(self, context: CallerContext, record: SaleRecord) -> CorrectionResult:
@@ -108,6 +107,32 @@ class DynamoWriting(DynamoReading):
             return None
         return new
 
+    def _found(self, context: CallerContext, sale: StoredSale, there: ConditionFailed) -> PutResult | None:
+        """Return what a put makes of what was there instead; None where that has changed since: try again."""
+        guard, at_its_key = there.items
+        given = sale.record.payload_hash
+        if guard is not None and at_its_key is None and self.get(context, guarded_key(guard)) is None:
+            return PutResult(PutOutcome.CREATED, given) if self._restore(sale, guard) else None
+        held = guard or at_its_key
+        if held is None:  # gone again since: deleted by hand, or expired and deleted by DynamoDB
+            return None
+        held_hash = str(held["payloadHash"]["S"])
+        if held_hash == given and guard is None and not self._adopt(sale):
+            return None
+        return PutResult(PutOutcome.DUPLICATE if held_hash == given else PutOutcome.CONFLICT, held_hash)
+
+    def _restore(self, sale: StoredSale, guard: Item) -> bool:
+        """Put a sale whose guard leads to nothing, deleted by hand as it was. Return whether that still is so."""
+        unchanged = self._unchanged(replace(sale, revision=int(guard["revision"]["N"])))
+        item = sale_item(sale, self._shards.for_writing())
+        try:
+            self._table.transact(
+                [("Put", {"Item": guard_item(sale), **unchanged}), ("Put", {"Item": item, **self._absent()})]
+            )
+        except ConditionFailed:
+            return False
+        return True
+
     def _adopt(self, sale: StoredSale) -> bool:
         """Give a sale that has none its guard: a batch died between the two. Return whether there is one now."""
         guard = {"Item": guard_item(sale), **self._absent()}
@@ -147,14 +172,6 @@ class DynamoWriting(DynamoReading):
 
     def _now(self) -> Item:
         return {"N": str(int(self._table.clock.now().timestamp()))}
-
-
-def _held_hash(there: ConditionFailed) -> str | None:
-    """Return the payload hash of the guard, or of the sale where it has no guard."""
-    for item, failed in zip(there.items, there.failed, strict=True):
-        if failed and item is not None:
-            return str(item["payloadHash"]["S"])
-    return None
 
 
 def _require_revision(held: StoredSale, revision: int) -> None:

@@ -14,8 +14,23 @@ import pyarrow.compute as pc
 
 from salesintel_dagster.domain.checks import Promise, Severity, Verdict, share_verdict, verdict
 from salesintel_dagster.domain.ports import DayFacts, DayScope, SalesTable
+from salesintel_dagster.flows.export.promises import (
+    DIFFERENT_IMAGES,
+    IMAGES_ARE_THERE,
+    NO_QUARANTINE,
+    NOT_STOPPED,
+    NULL_SHARE,
+    ONE_MODEL,
+    REQUIRED_FIELDS,
+    TABLE_MATCHES,
+    TABLE_MODEL,
+    TABLE_UNIQUE,
+    UNIQUE_IDS,
+    table_vectors_promise,
+    vectors_promise,
+)
 from salesintel_dagster.flows.export.quarantine import Quarantine
-from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
+from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.staging import StagedDays
 from salesintel_dagster.flows.export.vector_checks import (
     MODELS_OF,
@@ -25,65 +40,6 @@ from salesintel_dagster.flows.export.vector_checks import (
     judge_one_model,
     judge_vectors,
 )
-
-UNIQUE_IDS = Promise(
-    "sale_ids_are_unique",
-    SALES_RAW,
-    "Each (tenant, sale id) occurs once, and the source never sent one id with two contents.",
-)
-REQUIRED_FIELDS = Promise(
-    "required_fields_are_there", SALES_RAW, "No sale without tenant, product, category, price, currency and instant."
-)
-NO_QUARANTINE = Promise(
-    "no_row_in_quarantine",
-    SALES_RAW,
-    "Every row of the source became a sale. `salesintel quarantine list` tells why one did not.",
-)
-IMAGES_ARE_THERE = Promise("images_are_there", PRODUCT_IMAGES, "Few sales lack their image.")
-ONE_MODEL = Promise(
-    "one_model_only", TITAN_EMBEDDINGS, "All vectors of the day come from one model, dimension and preprocessing."
-)
-NULL_SHARE = Promise("null_vector_share", TITAN_EMBEDDINGS, "Few sales lack their vector.")
-NOT_STOPPED = Promise(
-    "embedding_was_not_stopped",
-    TITAN_EMBEDDINGS,
-    "No open breaker, missing permission, quota or budget ended the paid calls of the run.",
-)
-DIFFERENT_IMAGES = Promise(
-    "different_images_have_different_vectors", TITAN_EMBEDDINGS, "No two different images share one vector."
-)
-TABLE_MATCHES = Promise(
-    "table_matches_source", SMARTGO_SALES, "The table holds the day's sales: same count, same sum of prices."
-)
-TABLE_UNIQUE = Promise(
-    "table_ids_are_unique",
-    SMARTGO_SALES,
-    "Each (tenant, sale id) of the day is in the table once, and under no other day of its source.",
-)
-TABLE_MODEL = Promise(
-    "table_has_one_model",
-    SMARTGO_SALES,
-    "The day's vectors in the table come from one model, dimension and preprocessing.",
-)
-
-
-def vectors_promise(dimension: int) -> Promise:
-    """Return the blocking promise that vectors are vectors."""
-    return Promise(
-        f"vectors_are_{dimension}_dim",
-        TITAN_EMBEDDINGS,
-        f"Every vector is exactly {dimension} finite float32 values, not all zero. Blocks the day's commit.",
-        blocking=True,
-    )
-
-
-def table_vectors_promise(dimension: int) -> Promise:
-    """Return the same of what lies in the table, whoever wrote it there."""
-    return Promise(
-        f"table_vectors_are_{dimension}_dim",
-        SMARTGO_SALES,
-        f"Every vector of the day in the table is exactly {dimension} finite float32 values, not all zero.",
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,22 +186,3 @@ class ExportChecks:
 
     def _table_model(self, scope: DayScope) -> Verdict:
         return judge_one_model(TABLE_MODEL, self.table.read_day(scope, MODELS_OF))
-
-
-def promises(dimension: int) -> tuple[Promise, ...]:
-    """Return every promise of the export, in stage order."""
-    return (
-        UNIQUE_IDS,
-        REQUIRED_FIELDS,
-        NO_QUARANTINE,
-        IMAGES_ARE_THERE,
-        vectors_promise(dimension),
-        ONE_MODEL,
-        NULL_SHARE,
-        NOT_STOPPED,
-        DIFFERENT_IMAGES,
-        TABLE_MATCHES,
-        TABLE_UNIQUE,
-        table_vectors_promise(dimension),
-        TABLE_MODEL,
-    )

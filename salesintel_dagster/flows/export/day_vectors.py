@@ -42,8 +42,9 @@ class DayVectors:
         self._file = tempfile.TemporaryFile(prefix="salesintel-vectors-")  # noqa: SIM115 - closed by close()
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Give disk and memory back: the day goes on without them."""
         self._file.close()
+        self._places = {}
 
     def place(self, sha256: bytes) -> tuple[int, bool]:
         """Return the place of the image with this digest, and whether it was unheard of."""

@@ -1,0 +1,65 @@
+"""How the event sync stands: its three queues, how old the oldest message of each is, why events are in quarantine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from salesintel_dagster.domain.clock import Clock
+from salesintel_dagster.domain.errors import MetricsUnread
+from salesintel_dagster.domain.event_queue import EventQueue, QueueDepth
+from salesintel_dagster.domain.message_shelf import MessageShelf, OldestMessage
+from salesintel_dagster.flows.sync.redrive import Look, look
+
+NO_CODE = "(no code)"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """One queue. `oldest_seconds` is None where it holds nothing or its age cannot be known; `codes` by reason."""
+
+    name: str
+    depth: QueueDepth
+    oldest_seconds: float | None
+    codes: Mapping[str, int] = field(default_factory=dict)
+    not_looked_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EventsState:
+    """The three queues."""
+
+    queue: QueueState
+    dead_letters: QueueState
+    quarantine: QueueState
+
+    @property
+    def needs_a_person(self) -> bool:
+        """Whether something waits that the sync alone will not take."""
+        return bool(self.dead_letters.depth.total or self.quarantine.depth.total)
+
+
+def state_of_events(
+    queue: tuple[str, EventQueue], shelves: tuple[MessageShelf, MessageShelf], oldest: OldestMessage, clock: Clock
+) -> EventsState:
+    """Return how they stand. Raises QueueUnavailable.
+
+    The event queue itself is not looked into: each look would count as a failed delivery of what it sees. Its age is
+    what CloudWatch tells.
+    """
+    name, events = queue
+    depth = events.depth()
+    try:
+        age = oldest.age_seconds(name) if depth.total else None
+    except MetricsUnread:
+        age = None
+    return EventsState(QueueState(name, depth, age), *(_shelf(one, clock) for one in shelves))
+
+
+def _shelf(shelf: MessageShelf, clock: Clock) -> QueueState:
+    depth = shelf.depth()
+    found = look(shelf) if depth.total else Look(())
+    ages = [(clock.now() - one.message.sent_at).total_seconds() for one in found.messages]
+    codes = Counter(one.code or NO_CODE for one in found.messages)
+    return QueueState(shelf.name, depth, max(ages, default=None), dict(codes.most_common()), found.more + found.held)
