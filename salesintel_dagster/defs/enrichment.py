@@ -13,6 +13,7 @@ import dagster as dg
 
 from salesintel_dagster.defs import describe
 from salesintel_dagster.defs.enrichment_metadata import evaluation, metadata, result
+from salesintel_dagster.defs.enrichment_runs import UNFINISHED, end_silent_runs, holders
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.column_meanings import ENRICHMENT_MEANINGS
@@ -36,14 +37,9 @@ POLL_SECONDS = 5.0
 """A run waits so long for the next batch before it ends: a start costs 5 CPU-s, a poll nothing."""
 QUEUE_TICK_SECONDS = 15
 WATCH_TICK_SECONDS = 60
+VERDICTS_LOOKED_AT = 10
+"""Runs that died before their verdict leave a planned one each."""
 OWNERS = ("team:data-engineering",)
-UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 log = logging.getLogger("salesintel.enrichment")
 
 
@@ -175,8 +171,8 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         name="product_enrichment_watch",
         minimum_interval_seconds=WATCH_TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Every minute: sends what was accepted and not sent, closes jobs that are done, and records the "
-        "checks of jobs and queues whose verdict has changed.",
+        description="Every minute: sends what was accepted and not sent, closes jobs that are done, ends runs that "
+        "died, and records the checks of jobs and queues whose verdict has changed.",
     )
     def product_enrichment_watch(
         context: dg.SensorEvaluationContext,
@@ -186,6 +182,7 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         try:
             swept = sweep(enrichment_ledger, enrichment_queue, clock)
+            end_silent_runs(context.instance, JOB, holders(swept.jobs, clock.now()), clock.now())
             verdicts = _judged(swept, enrichment_queue, enrichment_dead_letters, settings, clock)
         except SalesIntelError as error:
             return dg.SkipReason(f"Enrichment cannot be judged now: {error}.")
@@ -201,13 +198,13 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
 
 
 def _last_passed(instance: dg.DagsterInstance, found: Verdict) -> bool:
-    """Return the verdict recorded last; one that was never recorded counts as kept."""
+    """Return the verdict recorded last; one that was never recorded counts as kept. A run only plans one at first."""
     key = dg.AssetCheckKey(dg.AssetKey(PRODUCT_ENRICHMENT), found.promise.name)
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
-    entry = records[key].event if key in records else None
-    if entry is None or entry.dagster_event is None:
-        return True
-    return bool(entry.dagster_event.asset_check_evaluation_data.passed)
+    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=VERDICTS_LOOKED_AT):
+        event = record.event.dagster_event if record.event is not None else None
+        if event is not None and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            return bool(event.asset_check_evaluation_data.passed)
+    return True
 
 
 def _named(verdicts: Sequence[Verdict]) -> str:

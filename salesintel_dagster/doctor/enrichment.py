@@ -36,7 +36,7 @@ def dead(queue: BatchQueue, name: str) -> Finding:
     """Count the dead letters."""
     letters = queue.depth().total
     if letters:
-        return warn(f"{name}: {letters} messages", "docs/alerts.md, no_dead_letters; salesintel enrich retry CATALOG")
+        return warn(f"{name}: {letters} messages", "docs/runbook.md, no_dead_letters; salesintel enrich retry CATALOG")
     return ok(f"{name}: no message")
 
 
