@@ -12,6 +12,7 @@ import dagster as dg
 
 from salesintel_dagster.defs import describe, verdicts
 from salesintel_dagster.defs.enrichment_metadata import metadata
+from salesintel_dagster.defs.enrichment_runs import end_silent_runs, holders
 from salesintel_dagster.defs.one_run import limit_pool, under_way
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
@@ -158,8 +159,8 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         name="product_enrichment_watch",
         minimum_interval_seconds=WATCH_TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Every minute: sends what was accepted and not sent, closes jobs that are done, and records the "
-        "checks of jobs and queues whose verdict has changed.",
+        description="Every minute: sends what was accepted and not sent, closes jobs that are done, ends runs that "
+        "died, and records the checks of jobs and queues whose verdict has changed.",
     )
     def product_enrichment_watch(
         context: dg.SensorEvaluationContext,
@@ -169,6 +170,7 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         try:
             swept = sweep(enrichment_ledger, enrichment_queue, clock)
+            end_silent_runs(context.instance, JOB, holders(swept.jobs, clock.now()), clock.now())
             judged = _judged(swept, enrichment_queue, enrichment_dead_letters, settings, clock)
         except SalesIntelError as error:
             return dg.SkipReason(f"Enrichment cannot be judged now: {error}.")
