@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 
+from bench import enrichment
 from bench.sales import sales
 from bench.stage import Measured, Stage, measured, server, stage
 
@@ -115,6 +116,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "backfill30": lambda: backfill(30, 10),
     "backfill365": lambda: backfill(365, 30),
     "sales": sales,
+    "enrichment": enrichment.bench,
 }
 
 

@@ -39,6 +39,10 @@ def test_the_names_that_deployments_already_use_are_read():
         ("STAGE", "UPPER", "pattern"),
         ("SALESINTEL_ALERT_TOPIC_ARN", "salesintel-alerts-dev", "pattern"),
         ("SALESINTEL_ALERT_WEBHOOK_URL", "http://hooks.example.com/x", "expected https"),
+        ("SALESINTEL_KEEPA_URL", "https://keepa.example.com", "pattern"),
+        ("SALESINTEL_KEEPA_DOMAIN", "7", "Input should be 1, 2"),
+        ("SALESINTEL_ENRICHMENT_BATCH_SIZE", "4", "greater than or equal to 5"),
+        ("SALESINTEL_ENRICHMENT_BATCH_SIZE", "51", "less than or equal to 50"),
         ("SALESINTEL_ALERT_LINK_BASE", "https://u:p@dagster.example.com", "pattern"),
     ],
 )

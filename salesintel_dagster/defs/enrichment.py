@@ -22,7 +22,7 @@ from salesintel_dagster.domain.errors import SalesIntelError
 from salesintel_dagster.flows.enrichment.checks import PROMISES, of_jobs, of_providers, of_queues
 from salesintel_dagster.flows.enrichment.parts import EnrichmentLedger, EnrichmentParts
 from salesintel_dagster.flows.enrichment.sweep import Swept, sweep
-from salesintel_dagster.flows.enrichment.work import Round, Worker
+from salesintel_dagster.flows.enrichment.work import Worker
 from salesintel_dagster.settings import Mode, Settings
 from salesintel_dagster.wiring.enrichment import work_limits
 
@@ -53,7 +53,7 @@ def asset_spec() -> dg.AssetSpec:
     )
 
 
-def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
+def build(settings: Settings, clock: Clock = SYSTEM_CLOCK, *, poll_seconds: float = POLL_SECONDS) -> dg.Definitions:
     """Return the asset, its checks, its job and its sensors."""
 
     @dg.multi_asset(
@@ -73,7 +73,8 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
         parts = EnrichmentParts(enrichment_ledger, enrichment_queue, keepa, enrichment_table)
         began = clock.monotonic()
         try:
-            rounds = _worked(context, parts, settings, clock)
+            sweep(enrichment_ledger, enrichment_queue, clock)
+            rounds = list(_worker(context, parts, settings, clock).drain(_seconds(settings), poll_seconds))
             swept = sweep(enrichment_ledger, enrichment_queue, clock)
             judged = _judged(swept, enrichment_queue, enrichment_dead_letters, settings, clock)
             judged.append(of_providers(enrichment_table.provider_counts(), embedded=settings.mode is Mode.EMBEDDED))
@@ -94,18 +95,17 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
         tags={"dagster/max_runtime": str(settings.run_max_seconds)},
     )
     return dg.Definitions(
-        assets=[product_enrichment], jobs=[job], sensors=[_queue_sensor(), _watch_sensor(settings, clock)]
+        assets=[product_enrichment], jobs=[job], sensors=[_queue_sensor(clock), _watch_sensor(settings, clock)]
     )
 
 
-def _worked(context: dg.AssetExecutionContext, parts: EnrichmentParts, settings: Settings, clock: Clock) -> list[Round]:
+def _worker(context: dg.AssetExecutionContext, parts: EnrichmentParts, settings: Settings, clock: Clock) -> Worker:
     def tell(line: str) -> None:
         context.log.info(line)
         log.info(line)
 
     run_id = context.run.run_id
-    sweep(parts.ledger, parts.queue, clock)
-    worker = Worker(
+    return Worker(
         parts,
         work_limits(settings),
         run_id=run_id,
@@ -113,7 +113,10 @@ def _worked(context: dg.AssetExecutionContext, parts: EnrichmentParts, settings:
         clock=clock,
         tell=tell,
     )
-    return list(worker.drain(min(DRAIN_SECONDS, settings.run_max_seconds / 2), POLL_SECONDS))
+
+
+def _seconds(settings: Settings) -> float:
+    return min(DRAIN_SECONDS, settings.run_max_seconds / 2)
 
 
 def _judged(
@@ -125,7 +128,7 @@ def _judged(
     ]
 
 
-def _queue_sensor() -> dg.SensorDefinition:
+def _queue_sensor(clock: Clock) -> dg.SensorDefinition:
     @dg.sensor(
         name="product_enrichment_queue",
         job_name=JOB,
@@ -143,7 +146,7 @@ def _queue_sensor() -> dg.SensorDefinition:
             return dg.SkipReason(f"The queue cannot be looked at now: {error}.")
         if not depth.waiting:
             return dg.SkipReason(f"No batch waits; {depth.in_flight + depth.delayed} are at work or postponed.")
-        if under_way(context.instance, JOB):
+        if under_way(context.instance, JOB, clock.now()):
             return dg.SkipReason(f"{depth.waiting} batches wait for the run that is under way.")
         return dg.RunRequest()
 

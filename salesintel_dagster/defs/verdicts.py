@@ -1,6 +1,6 @@
 """How verdicts that belong to no partition reach Dagster: as a run's check results, or recorded by a sensor."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -13,9 +13,12 @@ def specs(promises: Iterable[Promise]) -> list[dg.AssetCheckSpec]:
     return [dg.AssetCheckSpec(one.name, asset=one.stage, description=one.description) for one in promises]
 
 
-def result(found: Verdict) -> dg.AssetCheckResult:
-    """Return a verdict as the check's outcome: what was expected, what was found, first offenders."""
-    return dg.AssetCheckResult(asset_key=found.promise.stage, **_outcome(found))
+def result(found: Verdict, told: Mapping[str, str] | None = None) -> dg.AssetCheckResult:
+    """Return a verdict as the check's outcome: expected, found, first offenders, and what else is told."""
+    outcome = _outcome(found)
+    return dg.AssetCheckResult(
+        asset_key=found.promise.stage, **{**outcome, "metadata": {**outcome["metadata"], **(told or {})}}
+    )
 
 
 def evaluation(found: Verdict) -> dg.AssetCheckEvaluation:

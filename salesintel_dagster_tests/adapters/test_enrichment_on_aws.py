@@ -69,7 +69,9 @@ def test_f15_messages_that_sqs_did_not_delete_come_again_and_nothing_is_done_twi
     assert len(refused) == 2
     snapshots = len(cloud.catalog.load_table((NAMESPACE, ENRICHMENT_TABLE)).metadata.snapshots)
     cloud.queue.send([one.body for one in cloud.ledger.batches.of_job(cloud.job(world))])
-    cloud.work("run-1")
+    with cloud.line.run(Interference()):
+        cloud.work("run-2")
+    assert not {"dynamodb.UpdateItem", "_exchange", "commit_table"} & set(cloud.line.trace)
     assert cloud.queue.depth().total == 0
     assert sum(cloud.keepa.paid.values()) == PRODUCTS
     assert len(cloud.catalog.load_table((NAMESPACE, ENRICHMENT_TABLE)).metadata.snapshots) == snapshots

@@ -160,7 +160,7 @@ class TestTwoWriters:
         table, other = table_on(catalog), table_on(catalog)
         if there_before:
             put(table, sold_event("z"))
-        Disturbed(catalog, before=once(lambda: put(other, sold_event("a"), sold_event("b"))))
+        Disturbed(catalog, before=once(lambda: put(other, sold_event("b"), sold_event("c"))))
         commit = put(table, sold_event("a"), sold_event("c"))
         assert (commit.attempts, commit.written, commit.held) == (2, 1, 1)
         assert ids(table) == sorted(["a", "b", "c", *(["z"] if there_before else [])])
@@ -192,6 +192,27 @@ class TestTwoWriters:
         Disturbed(catalog, before=once(raising(error)))
         assert put(table_on(catalog), sold_event("a")).attempts == 2
         assert ids(table_on(catalog)) == ["a"]
+
+
+def test_a_commit_whose_table_cannot_be_asked_is_recognised_later(catalog: Catalog) -> None:
+    """D3"""
+    put(table_on(catalog), sold_event("z"))
+    load = catalog.load_table
+
+    def down(*_: object) -> None:
+        catalog.load_table = load
+        raise OSError("catalog is down")
+
+    def lose() -> None:
+        catalog.load_table = down
+        raise OSError("reset")
+
+    disturbed = Disturbed(catalog, after=once(lose))
+    commit = put(table_on(catalog), sold_event("a"), sold_event("b"))
+    assert (commit.attempts, disturbed.calls) == (2, 1)
+    assert (commit.written, commit.held) == (2, 0)
+    assert commit.snapshot_id is not None
+    assert ids(table_on(catalog)) == ["a", "b", "z"]
 
 
 def test_one_who_always_loses_says_so(catalog: Catalog) -> None:

@@ -77,7 +77,8 @@ def _wait_seconds(
     usual = patience.retry.wait_seconds(max(1, status.attempts), 0.0, patience.jitter) or patience.retry.base_seconds
     if isinstance(outcome, Missed) and isinstance(outcome.failure, ProviderThrottled):
         tokens = outcome.failure.tokens
-        return max(tokens.wait_seconds(needed, now), 1.0) if tokens is not None else usual
+        # A 429 beside a level that would do says that the level is wrong.
+        return (tokens.wait_seconds(needed, now) if tokens is not None else 0.0) or usual
     return usual
 
 

@@ -1,0 +1,24 @@
+"""How a queue is looked at: a role that has no business with it is told so and is not ill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from botocore.exceptions import ClientError
+
+from salesintel_dagster.adapters.aws import code_of
+from salesintel_dagster.adapters.aws_probes import DENIED
+from salesintel_dagster.domain.diagnosis import Finding, warn
+from salesintel_dagster.domain.errors import QueueUnavailable
+from salesintel_dagster.domain.event_queue import QueueDepth
+
+
+def looked_at(depth: Callable[[], QueueDepth], user: str, judge: Callable[[QueueDepth], Finding]) -> Finding:
+    """Judge a queue's depth; where this role may not ask, say which role needs it. Raises QueueUnavailable."""
+    try:
+        found = depth()
+    except QueueUnavailable as error:
+        if isinstance(error.__cause__, ClientError) and code_of(error.__cause__) in DENIED:
+            return warn(str(error), f"let the role of {user} do sqs:GetQueueUrl and sqs:GetQueueAttributes on it")
+        raise
+    return judge(found)
