@@ -10,8 +10,7 @@ import pytest
 from salesintel_dagster.adapters.aws import AwsClient, AwsClients
 from salesintel_dagster.adapters.event_bus import EventBridgeBus
 from salesintel_dagster.adapters.queues import SqsEventQueue, SqsQuarantine
-from salesintel_dagster.adapters.shelves import CloudWatchOldestMessage, SqsInlet, SqsShelf
-from salesintel_dagster.domain.clock import SYSTEM_CLOCK
+from salesintel_dagster.adapters.shelves import SqsInlet, SqsShelf
 from salesintel_dagster.domain.errors import EventBusUnavailable, QueueUnavailable
 from salesintel_dagster.domain.event_bus import OutgoingEvent
 from salesintel_dagster.domain.event_queue import Quarantined, QueuedMessage
@@ -126,22 +125,3 @@ class TestBus:
         with pytest.raises(EventBusUnavailable) as raised:
             EventBridgeBus(aws.client("events")).put([OutgoingEvent(n, '"canary"') for n in range(11)])
         assert "canary" not in str(raised.value)
-
-
-def test_the_age_is_the_newest_of_the_last_minutes(aws: AwsClients) -> None:
-    client = aws.client("cloudwatch")
-    oldest = CloudWatchOldestMessage(client, SYSTEM_CLOCK)
-    assert oldest.age_seconds("q") is None
-    client.put_metric_data(
-        Namespace="AWS/SQS",
-        MetricData=[
-            {
-                "MetricName": "ApproximateAgeOfOldestMessage",
-                "Dimensions": [{"Name": "QueueName", "Value": "q"}],
-                "Value": 42.0,
-                "Unit": "Seconds",
-            }
-        ],
-    )
-    assert oldest.age_seconds("q") == 42.0
-    assert oldest.age_seconds("other") is None

@@ -6,14 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from salesintel_dagster.domain.errors import MetricsUnread, QueueUnavailable
+from salesintel_dagster.domain.errors import QueueUnavailable
 from salesintel_dagster.domain.event_bus import BATCH_BYTES, BATCH_EVENTS, EventBus, NotPut, OutgoingEvent
 from salesintel_dagster.domain.event_queue import QueueDepth, QueuedMessage
 from salesintel_dagster.domain.message_shelf import (
     BodyRefused,
     MessageInlet,
     MessageShelf,
-    OldestMessage,
     ShelvedMessage,
 )
 
@@ -106,16 +105,3 @@ class InMemoryBus(EventBus):
             else:
                 self.taken.append(event.detail)
         return tuple(not_put)
-
-
-@dataclass(slots=True)
-class HeldAge(OldestMessage):
-    """Always this age; `unread` raises."""
-
-    seconds: float | None = None
-    unread: bool = False
-
-    def age_seconds(self, queue: str) -> float | None:
-        if self.unread:
-            raise MetricsUnread(queue)
-        return self.seconds

@@ -5,11 +5,13 @@ import json
 import pytest
 
 from salesintel_dagster.domain.errors import QueueUnavailable
+from salesintel_dagster.domain.event_queues import OldestAge
 from salesintel_dagster.flows.sync.redrive import look, redrive
 from salesintel_dagster.flows.sync.state import state_of_events
 from salesintel_dagster_tests.fakes.event_queue import InMemoryEventQueue
+from salesintel_dagster_tests.fakes.event_queues import FakeEventQueueWatch
 from salesintel_dagster_tests.fakes.events import envelope, sold
-from salesintel_dagster_tests.fakes.message_shelf import HeldAge, InMemoryInlet, InMemoryShelf
+from salesintel_dagster_tests.fakes.message_shelf import InMemoryInlet, InMemoryShelf
 from salesintel_dagster_tests.fakes.sync_world import FakeSync
 from salesintel_dagster_tests.lakes import held_clock
 
@@ -104,11 +106,12 @@ def test_the_state_looks_into_the_shelves_and_never_into_the_queue() -> None:
     queue.send(json.dumps(sold()))
     quarantine.put("x", {"code": "NOT_JSON"})
     quarantine.put("y")
-    state = state_of_events(("events", queue), (dead, quarantine), HeldAge(7.0), clock)
+    watch = FakeEventQueueWatch(queue, kept=2, oldest=OldestAge(7.0, "as told"))
+    state = state_of_events(watch, dead, quarantine, clock)
     assert queue.messages[0].receives == 0
     assert (state.queue.depth.waiting, state.queue.oldest_seconds) == (1, 7.0)
     assert state.dead_letters.oldest_seconds is None
     assert state.quarantine.codes == {"NOT_JSON": 1, "(no code)": 1}
     assert state.needs_a_person
-    calm = state_of_events(("events", queue), (dead, InMemoryShelf()), HeldAge(unread=True), clock)
+    calm = state_of_events(FakeEventQueueWatch(queue), dead, InMemoryShelf(), clock)
     assert (calm.queue.oldest_seconds, calm.needs_a_person) == (None, False)
