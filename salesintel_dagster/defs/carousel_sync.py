@@ -7,13 +7,14 @@ the queues when they change, so that dead letters are told of though no run come
 
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
 from salesintel_dagster.defs import carousel_metadata, describe, verdicts
 from salesintel_dagster.defs.one_run import limit_pool, under_way
+from salesintel_dagster.defs.silent_runs import end_silent_runs
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.columns import HISTORY_SCHEMA
@@ -144,6 +145,9 @@ def _queue_sensor(clock: Clock) -> dg.SensorDefinition:
 
 
 def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
+    # A drain that lives tells of each batch, and waits `event_idle_seconds` for the next one at most.
+    silent = timedelta(seconds=settings.event_visibility_seconds + settings.event_idle_seconds)
+
     @dg.sensor(
         name="carousel_sync_watch",
         minimum_interval_seconds=WATCH_TICK_SECONDS,
@@ -154,6 +158,7 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, sold_event_queues: dg.ResourceParam[EventQueueWatch]
     ) -> dg.SensorResult:
         now, cursor = clock.now(), context.cursor
+        end_silent_runs(context.instance, JOB, silent, now)
         try:
             states = sold_event_queues.look()
         except QueueUnavailable as error:
