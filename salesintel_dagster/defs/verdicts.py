@@ -7,6 +7,9 @@ import dagster as dg
 
 from salesintel_dagster.domain.checks import Promise, Severity, Verdict
 
+LOOKED_AT = 10
+"""Newest records of a check among which a verdict is looked for: a run that died before its own left a planned one."""
+
 
 def specs(promises: Iterable[Promise]) -> list[dg.AssetCheckSpec]:
     """Return the checks as the UI lists them."""
@@ -26,9 +29,14 @@ def evaluation(found: Verdict) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(asset_key=dg.AssetKey(found.promise.stage), **_outcome(found))
 
 
-def changed(instance: dg.DagsterInstance, verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """Return the verdicts that differ from the one recorded last; one that was never recorded counts as kept."""
-    return [found for found in verdicts if found.passed is not _last_passed(instance, found)]
+def changed(
+    instance: dg.DagsterInstance, verdicts: Iterable[Verdict], *, unrecorded: bool | None = True
+) -> list[Verdict]:
+    """Return the verdicts that differ from the one recorded last.
+
+    `unrecorded` is what one that was never recorded counts as; None records the first one, whatever it is.
+    """
+    return [found for found in verdicts if found.passed is not _last_passed(instance, found, unrecorded)]
 
 
 def named(verdicts: Sequence[Verdict]) -> str:
@@ -36,13 +44,14 @@ def named(verdicts: Sequence[Verdict]) -> str:
     return ", ".join(f"{found.promise.name} {'passed' if found.passed else 'failed'}" for found in verdicts)
 
 
-def _last_passed(instance: dg.DagsterInstance, found: Verdict) -> bool:
+def _last_passed(instance: dg.DagsterInstance, found: Verdict, unrecorded: bool | None) -> bool | None:  # noqa: FBT001 - a verdict
+    """Return the newest verdict; a run that is under way, or died, has only planned one."""
     key = dg.AssetCheckKey(dg.AssetKey(found.promise.stage), found.promise.name)
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
-    entry = records[key].event if key in records else None
-    if entry is None or entry.dagster_event is None:
-        return True
-    return bool(entry.dagster_event.asset_check_evaluation_data.passed)
+    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=LOOKED_AT):
+        event = record.event.dagster_event if record.event is not None else None
+        if event is not None and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            return bool(event.asset_check_evaluation_data.passed)
+    return unrecorded
 
 
 def _outcome(found: Verdict) -> dict[str, Any]:
