@@ -1,7 +1,7 @@
 """`make bench`: the tables of docs/benchmarks.md. Servers run in their own processes; nothing leaves this machine.
 
-`python -m bench NAME ...` runs some of: day150 day2000 memory backfill30 backfill365 sales enrichment. Without a name: all,
-about half an hour on two cores. Absolute seconds depend on the machine; quote the ratios.
+`python -m bench NAME ...` runs some of: day150 day2000 memory backfill30 backfill365 sales enrichment. Without a name:
+all, about half an hour on two cores. Absolute seconds depend on the machine; quote the ratios.
 """
 
 from __future__ import annotations
