@@ -107,7 +107,7 @@ def _drained(
     conflicts = verdicts.result(judge_conflicts(tally))
     yield dg.MaterializeResult(asset_key=SALES_HISTORY, metadata=told, check_results=[conflicts])
     seen = OldestAge(tally.oldest_seconds, "when the run received it")
-    for found in verdicts.changed(context.instance, judged_queues(queues, settings, seen), unrecorded=None):
+    for found in verdicts.changed(context.instance, judged_queues(queues, settings, seen), first=True):
         yield verdicts.evaluation(found)
 
 
@@ -168,7 +168,7 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
             since = waiting_since(states.queue.depth, before, _drained_at(context.instance), now)
             cursor = since.isoformat() if since else ""
             found = judge_queues(states, settings.event_gather_seconds, undrained(since, now))
-        changed = verdicts.changed(context.instance, found, unrecorded=None)
+        changed = verdicts.changed(context.instance, found, first=True)
         told = f"Verdicts that have changed: {verdicts.named(changed)}." if changed else "No verdict has changed."
         return dg.SensorResult(
             asset_events=[verdicts.evaluation(one) for one in changed],

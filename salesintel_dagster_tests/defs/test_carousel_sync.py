@@ -177,6 +177,19 @@ class TestTheWatch:
             [("no_event_is_about_to_expire", severity)] if severity else []
         )
 
+    def test_f26_a_warning_that_becomes_an_error_is_told_again(self, sync: DagsterSync):
+        for days, told_of in [(2.1, 1), (2.2, 0), (3.1, 1), (3.2, 0), (0.1, 1)]:
+            sync.queues.oldest = OldestAge(days * 86_400, "as CloudWatch tells")
+            names = [event.check_name for event in sync.watch().asset_events]
+            assert names.count("no_event_is_about_to_expire") == told_of, days
+        assert len(incidents(sync)) == 2
+
+    def test_a_check_that_a_run_under_way_has_only_planned_says_nothing_new(self, sync: DagsterSync):
+        sync.watch()
+        job = sync.definitions.resolve_implicit_global_asset_job_def()
+        sync.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+        assert sync.watch().asset_events == []
+
     def test_f26_without_a_metric_the_time_without_a_drain_warns(self, sync: DagsterSync):
         sync.world.now = datetime.now(UTC)
         sync.world.send(sold("S-1"))
