@@ -9,7 +9,9 @@ from typing import Any
 
 import dagster as dg
 
+from salesintel_dagster import wiring
 from salesintel_dagster.defs import describe
+from salesintel_dagster.defs.leaving import Redact, leaving, teller
 from salesintel_dagster.defs.one_run import limit_pool, under_way
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.columns import HISTORY_SCHEMA
@@ -46,17 +48,15 @@ def asset_spec() -> dg.AssetSpec:
 
 def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
     """Return the asset, its job and its sensor."""
+    redact = wiring.redaction(settings)
 
     @dg.multi_asset(name=SALES_HISTORY, specs=[asset_spec()], pool=POOL)
+    @leaving(redact)
     def sales_history(
         context: dg.AssetExecutionContext, event_sync: dg.ResourceParam[SyncParts]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster compares the annotation itself
-        def tell(line: str) -> None:
-            context.log.info(line)
-            log.info(line)
-
         began = clock.monotonic()
-        drain = EventSync(event_sync, sync_rules(settings), clock, context.run.run_id, tell)
+        drain = EventSync(event_sync, sync_rules(settings), clock, context.run.run_id, teller(context, log, redact))
         try:
             tally = sum(drain.drain(), start=SyncTally())
         except SalesIntelError as error:
@@ -69,10 +69,10 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
         description="Take sold events from the queue into both stores until none come.",
         tags={"dagster/max_runtime": str(settings.run_max_seconds)},
     )
-    return dg.Definitions(assets=[sales_history], jobs=[job], sensors=[_sensor()])
+    return dg.Definitions(assets=[sales_history], jobs=[job], sensors=[_sensor(redact)])
 
 
-def _sensor() -> dg.SensorDefinition:
+def _sensor(redact: Redact) -> dg.SensorDefinition:
     @dg.sensor(
         name="carousel_sync_queue",
         job_name=JOB,
@@ -80,6 +80,7 @@ def _sensor() -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Starts a run when sold events wait and none is under way. Reads the queue's attributes alone.",
     )
+    @leaving(redact)
     def carousel_sync_queue(
         context: dg.SensorEvaluationContext, sold_events: dg.ResourceParam[EventQueue]
     ) -> dg.RunRequest | dg.SkipReason:
