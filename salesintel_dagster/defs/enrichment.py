@@ -12,8 +12,10 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
+from salesintel_dagster import wiring
 from salesintel_dagster.defs import describe, verdicts
 from salesintel_dagster.defs.enrichment_metadata import metadata
+from salesintel_dagster.defs.leaving import Redact, leaving, teller
 from salesintel_dagster.defs.one_run import limit_pool, under_way
 from salesintel_dagster.defs.silent_runs import end_silent_runs
 from salesintel_dagster.domain.checks import Verdict
@@ -60,6 +62,7 @@ def asset_spec() -> dg.AssetSpec:
 
 def build(settings: Settings, clock: Clock = SYSTEM_CLOCK, *, poll_seconds: float = POLL_SECONDS) -> dg.Definitions:
     """Return the asset, its checks, its job and its sensors."""
+    redact = wiring.redaction(settings)
 
     @dg.multi_asset(
         name=PRODUCT_ENRICHMENT,
@@ -67,6 +70,7 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK, *, poll_seconds: floa
         check_specs=verdicts.specs(PROMISES),
         pool=POOL,
     )
+    @leaving(redact)
     def product_enrichment(
         context: dg.AssetExecutionContext,
         enrichment_ledger: dg.ResourceParam[EnrichmentLedger],
@@ -79,7 +83,7 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK, *, poll_seconds: floa
         began = clock.monotonic()
         try:
             sweep(enrichment_ledger, enrichment_queue, clock)
-            rounds = list(_worker(context, parts, settings, clock).drain(_seconds(settings), poll_seconds))
+            rounds = list(_worker(context, parts, settings, clock, redact).drain(_seconds(settings), poll_seconds))
             swept = sweep(enrichment_ledger, enrichment_queue, clock)
             judged = _judged(swept, enrichment_queue, enrichment_dead_letters, settings, clock)
             judged.append(of_providers(enrichment_table.provider_counts(), embedded=settings.mode is Mode.EMBEDDED))
@@ -100,15 +104,15 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK, *, poll_seconds: floa
         tags={"dagster/max_runtime": str(settings.run_max_seconds)},
     )
     return dg.Definitions(
-        assets=[product_enrichment], jobs=[job], sensors=[_queue_sensor(clock), _watch_sensor(settings, clock)]
+        assets=[product_enrichment],
+        jobs=[job],
+        sensors=[_queue_sensor(clock, redact), _watch_sensor(settings, clock, redact)],
     )
 
 
-def _worker(context: dg.AssetExecutionContext, parts: EnrichmentParts, settings: Settings, clock: Clock) -> Worker:
-    def tell(line: str) -> None:
-        context.log.info(line)
-        log.info(line)
-
+def _worker(
+    context: dg.AssetExecutionContext, parts: EnrichmentParts, settings: Settings, clock: Clock, redact: Redact
+) -> Worker:
     run_id = context.run.run_id
     return Worker(
         parts,
@@ -116,7 +120,7 @@ def _worker(context: dg.AssetExecutionContext, parts: EnrichmentParts, settings:
         run_id=run_id,
         new_token=lambda: f"{run_id}/{uuid.uuid4().hex}",
         clock=clock,
-        tell=tell,
+        tell=teller(context, log, redact),
     )
 
 
@@ -133,7 +137,7 @@ def _judged(
     ]
 
 
-def _queue_sensor(clock: Clock) -> dg.SensorDefinition:
+def _queue_sensor(clock: Clock, redact: Redact) -> dg.SensorDefinition:
     @dg.sensor(
         name="product_enrichment_queue",
         job_name=JOB,
@@ -141,6 +145,7 @@ def _queue_sensor(clock: Clock) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Starts a run when batches wait and none is under way. Reads the queue's attributes alone.",
     )
+    @leaving(redact)
     def product_enrichment_queue(
         context: dg.SensorEvaluationContext, enrichment_queue: dg.ResourceParam[BatchQueue]
     ) -> dg.RunRequest | dg.SkipReason:
@@ -158,7 +163,7 @@ def _queue_sensor(clock: Clock) -> dg.SensorDefinition:
     return product_enrichment_queue
 
 
-def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
+def _watch_sensor(settings: Settings, clock: Clock, redact: Redact) -> dg.SensorDefinition:
     @dg.sensor(
         name="product_enrichment_watch",
         minimum_interval_seconds=WATCH_TICK_SECONDS,
@@ -166,6 +171,7 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         description="Every minute: sends what was accepted and not sent, closes jobs that are done, ends runs that "
         "died, and records the checks of jobs and queues whose verdict has changed.",
     )
+    @leaving(redact)
     def product_enrichment_watch(
         context: dg.SensorEvaluationContext,
         enrichment_ledger: dg.ResourceParam[EnrichmentLedger],
