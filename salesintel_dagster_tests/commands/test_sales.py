@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from salesintel_dagster.adapters.aws import AwsClient, AwsClients
+from salesintel_dagster.adapters.aws import AwsClient, AwsClients, AwsTarget
 from salesintel_dagster.adapters.infrastructure import deploy
 from salesintel_dagster.adapters.sales.table import DynamoTable
 from salesintel_dagster.adapters.sales.ttl_items import DynamoTtlStore
@@ -335,7 +335,8 @@ def test_i5_the_repository_shows_no_secret(deployed: Deployed):
     from salesintel_dagster.wiring import aws_clients, sales  # noqa: PLC0415 - same
 
     settings = Settings.from_environment({**deployed.environment, "SALESINTEL_CATALOG_URI": "sqlite:///canary-5"})
-    made = [aws_clients(settings), sales.sales_repository(settings, aws_clients(settings)), settings]
+    target = AwsTarget("eu-west-1", "us-east-1", access_key_id="AKIA", secret_access_key="canary-6")
+    made = [target, aws_clients(settings), sales.sales_repository(settings, AwsClients(target)), settings]
     assert not [one for one in made if "canary" in repr(one) + str(one)]
 
 
