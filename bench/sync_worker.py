@@ -1,6 +1,6 @@
 """A worker of the event sync without Dagster: `python -m bench.sync_worker` drains in the world of its environment.
 
-It drains until it is killed; an error ends a drain and not the worker, as a scheduler would begin another.
+It drains until it is killed, with rests in which others find work; an error ends a drain and not the worker.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from salesintel_dagster.flows.sync.drain import EventSync
 from salesintel_dagster.settings import Settings
 from salesintel_dagster.wiring.events import sync_parts, sync_rules
 
+REST_SECONDS = 8.0
+
 
 def main() -> None:
     """Drain for ever."""
@@ -29,7 +31,7 @@ def main() -> None:
                 print(f"{tally.received} received", flush=True)
         except SalesIntelError as error:
             print(error, file=sys.stderr, flush=True)
-            time.sleep(0.5)
+        time.sleep(REST_SECONDS)
 
 
 if __name__ == "__main__":
