@@ -51,7 +51,9 @@ def leaving(redact: Redact) -> Callable[[Function], Function]:
     return decorate
 
 
-def teller(context: dg.OpExecutionContext, log: logging.Logger, redact: Redact) -> Callable[[str], None]:
+def teller(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext, log: logging.Logger, redact: Redact
+) -> Callable[[str], None]:
     """Return what tells a line to the run's page and to our own log."""
 
     def tell(line: str) -> None:
