@@ -28,10 +28,8 @@ COMMANDS = (
     "materialise 2026-11-19",
     "sql SELECT_1",
     "tables",
-    "tables upkeep",
     "events status",
-    "events reconcile",
-    "enrich list",
+    "events reconcile --apply",
     "enrich status nothing",
     "quarantine list",
     "quarantine replay 2026-11-19 --apply",
@@ -122,7 +120,3 @@ def run() -> None:
     if sys.argv[1:] != ["unforeseen"]:
         for line in COMMANDS:
             command(line)
-
-
-if __name__ == "__main__":
-    run()
