@@ -1,7 +1,7 @@
 """`make bench`: the tables of docs/benchmarks.md. Servers run in their own processes; nothing leaves this machine.
 
-`python -m bench NAME ...` runs some of: day150 day2000 memory backfill30 backfill365 sales enrichment. Without a name:
-all, about half an hour on two cores. Absolute seconds depend on the machine; quote the ratios.
+`python -m bench NAME ...` runs some of: day150 day2000 memory backfill30 backfill365 sales enrichment events. Without a
+name: all, about half an hour on two cores. Absolute seconds depend on the machine; quote the ratios.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 from bench import enrichment, reliability
+from bench.events import events
 from bench.sales import sales
 from bench.stage import Measured, Stage, measured, server, stage
 
@@ -117,6 +118,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "backfill365": lambda: backfill(365, 30),
     "sales": sales,
     "enrichment": enrichment.bench,
+    "events": events,
 }
 
 

@@ -2,7 +2,7 @@
 
 Data files never change. So the ids of a month are read once; after that only those of the files that snapshots since
 have added. What it says is a superset: a sale that it does not name is not in the table, one that it names has to be
-looked up. Measured without it, on 300 files in a month: 0.65 CPU-s a batch, and growing with every batch.
+looked up. Measured with 150 files in a month: 0.36 CPU-s a batch without it and growing with every batch, 0.07 with it.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import dagster as dg
 
 from salesintel_dagster.domain.checks import Promise, Severity, Verdict
 
-LOOKED_AT = 10
-"""Newest records of a check among which a verdict is looked for: a run that died before its own left a planned one."""
+KEPT = "kept"
+RECORDS_LOOKED_AT = 20
 
 
 def specs(promises: Iterable[Promise]) -> list[dg.AssetCheckSpec]:
@@ -29,14 +29,12 @@ def evaluation(found: Verdict) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(asset_key=dg.AssetKey(found.promise.stage), **_outcome(found))
 
 
-def changed(
-    instance: dg.DagsterInstance, verdicts: Iterable[Verdict], *, unrecorded: bool | None = True
-) -> list[Verdict]:
-    """Return the verdicts that differ from the one recorded last.
+def changed(instance: dg.DagsterInstance, verdicts: Iterable[Verdict], *, first: bool = False) -> list[Verdict]:
+    """Return the verdicts that differ from the one recorded last: passed or not, a warning or an error.
 
-    `unrecorded` is what one that was never recorded counts as; None records the first one, whatever it is.
+    One that was never recorded counts as kept, unless the `first` one is to be recorded whatever it is.
     """
-    return [found for found in verdicts if found.passed is not _last_passed(instance, found, unrecorded)]
+    return [found for found in verdicts if _state(found) != (_recorded(instance, found) or (None if first else KEPT))]
 
 
 def named(verdicts: Sequence[Verdict]) -> str:
@@ -44,14 +42,19 @@ def named(verdicts: Sequence[Verdict]) -> str:
     return ", ".join(f"{found.promise.name} {'passed' if found.passed else 'failed'}" for found in verdicts)
 
 
-def _last_passed(instance: dg.DagsterInstance, found: Verdict, unrecorded: bool | None) -> bool | None:  # noqa: FBT001 - a verdict
-    """Return the newest verdict; a run that is under way, or died, has only planned one."""
+def _state(found: Verdict) -> str:
+    return KEPT if found.passed else found.severity.value
+
+
+def _recorded(instance: dg.DagsterInstance, found: Verdict) -> str | None:
+    """Return the state recorded last; an evaluation that is only planned, by a run under way, says nothing."""
     key = dg.AssetCheckKey(dg.AssetKey(found.promise.stage), found.promise.name)
-    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=LOOKED_AT):
-        event = record.event.dagster_event if record.event is not None else None
+    for record in instance.event_log_storage.get_asset_check_execution_history(key, RECORDS_LOOKED_AT):
+        event = record.event.dagster_event if record.event else None
         if event is not None and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            return bool(event.asset_check_evaluation_data.passed)
-    return unrecorded
+            told = event.asset_check_evaluation_data
+            return KEPT if told.passed else told.severity.value
+    return None
 
 
 def _outcome(found: Verdict) -> dict[str, Any]:
