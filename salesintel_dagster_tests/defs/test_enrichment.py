@@ -239,9 +239,12 @@ class TestTheWatch:
         )
         instance.event_log_storage.claim_concurrency_slot(POOL, run.run_id, "product_enrichment")
         world.submit(20)
-        [message, _] = world.queue.receive(2, 0)
-        world.worker(f"{run.run_id}/")._claimer.claim([message])
-        for seconds, status in ((299, "STARTED"), (30, "STARTED"), (60, "FAILURE")):
+        first, second = world.queue.receive(2, 0)
+        claimer = world.worker(f"{run.run_id}/")._claimer
+        claimer.claim([first])
+        world.time.move(200)
+        claimer.claim([second])
+        for seconds, status in ((159, "STARTED"), (140, "STARTED"), (1, "FAILURE")):
             world.time.move(seconds)
             enrichment.tick(self.NAME)
             found = instance.get_run_by_id(run.run_id)
