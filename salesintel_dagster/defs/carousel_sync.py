@@ -16,6 +16,7 @@ from salesintel_dagster.defs import carousel_metadata, describe, verdicts
 from salesintel_dagster.defs.one_run import limit_pool, under_way
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
+from salesintel_dagster.domain.column_meanings import HISTORY_MEANINGS
 from salesintel_dagster.domain.columns import HISTORY_SCHEMA
 from salesintel_dagster.domain.errors import QueueUnavailable, SalesIntelError
 from salesintel_dagster.domain.event_queue import EventQueue
@@ -57,7 +58,7 @@ def asset_spec() -> dg.AssetSpec:
         group_name=GROUP,
         owners=list(OWNERS),
         kinds={"iceberg", "dynamodb", "sqs"},
-        metadata={"dagster/column_schema": describe.column_schema(HISTORY_SCHEMA)},
+        metadata={"dagster/column_schema": describe.column_schema(HISTORY_SCHEMA, HISTORY_MEANINGS)},
     )
 
 

@@ -42,7 +42,7 @@ def test_j3_a_schedule_tick_that_dies_exports_its_day_once(found: Found):
 
 @pytest.mark.slow
 def test_j3_a_sensor_tick_that_dies_asks_for_each_missing_day_once(found: Found):
-    expected = [run for run in found["smartgo_missing_days -"]["runs"] if run[0] == "smartgo_daily_export"]  # type: ignore[attr-defined]
+    expected = [run for run in found["no crash"]["runs"] if run[0] == "smartgo_daily_export"]  # type: ignore[attr-defined]
     assert expected
     for point in OF_SENSORS:
         case = found[f"smartgo_missing_days {point}"]
