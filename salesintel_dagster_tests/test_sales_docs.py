@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 import time_machine
 
 from salesintel_dagster.adapters.aws import AwsClients
@@ -102,6 +103,7 @@ def _in(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
+@pytest.mark.slow
 def test_the_page_prints_what_it_says(aws: AwsClients, tmp_path: Path):
     with _in(tmp_path):
         found = executed(aws)

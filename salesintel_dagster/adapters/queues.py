@@ -14,7 +14,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from salesintel_dagster.adapters.aws import AwsClient, told
+from salesintel_dagster.adapters.aws import AwsClient, code_of, told
 from salesintel_dagster.domain.errors import QueueUnavailable
 from salesintel_dagster.domain.event_queue import EventQueue, Quarantined, QuarantineQueue, QueueDepth, QueuedMessage
 
@@ -25,6 +25,7 @@ MAX_BATCH_BYTES = 1024 * 1024
 MAX_WAIT_SECONDS = 20
 GONE = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"})
 """Codes for a handle whose visibility ended: AWS mostly takes it all the same, the emulator refuses it."""
+MISSING = frozenset({"NonExistentQueue", "QueueDoesNotExist"})
 _DEPTH = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -53,7 +54,9 @@ class QueueAddress:
         try:
             yield
         except (ClientError, BotoCoreError) as error:
-            raise QueueUnavailable(f"{operation} of queue {self.name}: {told(error)}") from error
+            missing = isinstance(error, ClientError) and code_of(error).rpartition(".")[2] in MISSING
+            way_out = "; no such queue here; make it with: salesintel deploy --apply" if missing else ""
+            raise QueueUnavailable(f"{operation} of queue {self.name}: {told(error)}{way_out}") from error
 
 
 class SqsEventQueue(EventQueue):
@@ -74,7 +77,7 @@ class SqsEventQueue(EventQueue):
                 VisibilityTimeout=self._visibility_seconds,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
             )
-        return [_message(found) for found in answer.get("Messages", ())]
+        return [queued_message(found) for found in answer.get("Messages", ())]
 
     def extend(self, messages: Collection[QueuedMessage], seconds: int) -> None:
         """Keep the messages for `seconds` more. Raises QueueUnavailable."""
@@ -125,7 +128,7 @@ class SqsQuarantine(QuarantineQueue):
 
     def put(self, entries: Sequence[Quarantined]) -> None:
         """Send the messages. Raises QueueUnavailable where any of them was not kept."""
-        for batch in _sendable([_sent(entry) for entry in entries]):
+        for batch in sendable([_sent(entry) for entry in entries]):
             numbered = [{"Id": str(number), **entry} for number, entry in enumerate(batch)]
             with self._queue.translated("send"):
                 answer = self._client.send_message_batch(QueueUrl=self._queue.url, Entries=numbered)
@@ -138,7 +141,8 @@ def _is_gone(failure: dict[str, Any]) -> bool:
     return str(failure.get("Code", "")).rpartition(".")[2] in GONE
 
 
-def _message(found: dict[str, Any]) -> QueuedMessage:
+def queued_message(found: dict[str, Any]) -> QueuedMessage:
+    """Return a received message; it was asked for with its receive count and time of sending."""
     attributes = found["Attributes"]
     return QueuedMessage(
         message_id=found["MessageId"],
@@ -177,7 +181,7 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def _sendable(entries: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def sendable(entries: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Yield batches that SQS takes: ten entries, a megabyte."""
     batch: list[dict[str, Any]] = []
     size = 0

@@ -71,7 +71,7 @@ def show(keepers: Iterable[TableKeeper], *, as_json: bool) -> None:
     echo_table(HEADER, [(name, *(_cells(survey) if survey else ["-"])) for name, survey in found.items()], NUMBERS)
     for name, survey in found.items():
         if survey is None:
-            click.echo(f"{name}: not made yet; the first export makes it")
+            click.echo(f"{name}: not made yet; its first rows make it")
         elif survey.refused:
             click.echo(f"{name}: no file may be removed: {survey.refused}")
         elif any(step.items for step in survey.rehearsal()):

@@ -1,4 +1,4 @@
-"""Checks of what the enrichment stands on: queue, dead letters, status table, the provider's key. None is paid for."""
+"""Checks of what the enrichment stands on: its queues and the provider's key. Nothing is paid for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from functools import partial
 
 from salesintel_dagster.adapters.keepa import KEEPA_URL, provider_name
 from salesintel_dagster.doctor.patient import Patient
+from salesintel_dagster.doctor.queues import looked_at
 from salesintel_dagster.domain.diagnosis import Check, Finding, fail, ok, warn
 from salesintel_dagster.domain.enrichment.ports import BatchQueue
+from salesintel_dagster.domain.event_queue import QueueDepth
 from salesintel_dagster.settings import Mode, variable_of
 from salesintel_dagster.wiring import enrichment
 
 MADE_BY_DEPLOY = "salesintel deploy --apply makes it; the policy EnrichmentPolicy lets this role use it"
+USER = "the enrichment"
 KEY, URL = variable_of("keepa_key"), variable_of("keepa_url")
 
 
@@ -23,30 +26,28 @@ def checks(patient: Patient) -> Iterator[Check]:
     dead_letters = enrichment.enrichment_dead_letters(settings, patient.clients)
     yield Check("enrichment: queue", partial(waiting, queue, settings.enrichment_queue_name), MADE_BY_DEPLOY)
     yield Check("enrichment: dead letters", partial(dead, dead_letters, settings.enrichment_dlq_name), MADE_BY_DEPLOY)
-    yield Check("enrichment: status table", partial(status_table, patient), MADE_BY_DEPLOY)
     yield Check("enrichment: provider", partial(provider, patient), f"set {KEY}")
 
 
 def waiting(queue: BatchQueue, name: str) -> Finding:
     """Count the batches that wait."""
-    depth = queue.depth()
-    return ok(f"{name}: {depth.waiting} batches wait, {depth.in_flight} are at work or postponed")
+
+    def told(depth: QueueDepth) -> Finding:
+        return ok(f"{name}: {depth.waiting} batches wait, {depth.in_flight} are at work or postponed")
+
+    return looked_at(queue.depth, USER, told)
 
 
 def dead(queue: BatchQueue, name: str) -> Finding:
     """Count the dead letters."""
-    letters = queue.depth().total
-    if letters:
-        return warn(f"{name}: {letters} messages", "docs/alerts.md, no_dead_letters; salesintel enrich retry CATALOG")
-    return ok(f"{name}: no message")
 
+    def told(depth: QueueDepth) -> Finding:
+        if depth.total:
+            remedy = "docs/runbook.md, no_dead_letters; salesintel enrich retry CATALOG"
+            return warn(f"{name}: {depth.total} messages", remedy)
+        return ok(f"{name}: no message")
 
-def status_table(patient: Patient) -> Finding:
-    """Read an item, and tell the token level that is known."""
-    settings = patient.settings
-    tokens = enrichment.enrichment_ledger(settings, patient.clients).tokens.last(provider_name(settings.keepa_url))
-    told = "no token level known yet" if tokens is None else f"{int(tokens.at(patient.clock.now()))} tokens left"
-    return ok(f"{settings.enrichment_table_name} answers; {told}")
+    return looked_at(queue.depth, USER, told)
 
 
 def provider(patient: Patient) -> Finding:

@@ -6,13 +6,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 
-from botocore.exceptions import ClientError
-
-from salesintel_dagster.adapters.aws import code_of
-from salesintel_dagster.adapters.aws_probes import DENIED
 from salesintel_dagster.doctor.patient import Patient
+from salesintel_dagster.doctor.queues import looked_at
 from salesintel_dagster.domain.diagnosis import Check, Finding, ok, warn
-from salesintel_dagster.domain.errors import QueueUnavailable
 from salesintel_dagster.domain.event_queues import EventQueueStates, EventQueueWatch, misfits
 from salesintel_dagster.flows.sync.parts import VISIBILITY_PER_GATHERING
 from salesintel_dagster.wiring.event_checks import event_queue_watch
@@ -30,16 +26,8 @@ def checks(patient: Patient) -> Iterator[Check]:
 
 
 def queues(watch: EventQueueWatch, gather_seconds: float) -> Finding:
-    """Ask for the attributes; a role that may not is told so, since the export works without them."""
-    try:
-        states = watch.look()
-    except QueueUnavailable as error:
-        if isinstance(error.__cause__, ClientError) and code_of(error.__cause__) in DENIED:
-            return warn(
-                str(error), "let the role of the sync do sqs:GetQueueUrl and sqs:GetQueueAttributes (SyncPolicy)"
-            )
-        raise
-    return judged(states, gather_seconds)
+    """Ask for the attributes."""
+    return looked_at(watch.look, "the sync", partial(judged, gather_seconds=gather_seconds))
 
 
 def judged(states: EventQueueStates, gather_seconds: float) -> Finding:

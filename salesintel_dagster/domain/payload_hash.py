@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 
-_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 """Never rounds. 14 times as fast as going over the digits: 0.25 ms for a vector of 1,024."""
 
 
@@ -23,23 +23,25 @@ def payload_hash(payload: Mapping[str, object]) -> str:
 
 def _canonical(value: object) -> str:
     """Return JSON of one form only: keys sorted, no white space, ASCII, a number without trailing zeros."""
-    if isinstance(value, Decimal):  # first: a vector has 1,024 of them
-        return _number(value)
     if isinstance(value, Mapping):
         members = sorted((str(key), _canonical(inner)) for key, inner in value.items())
         return "{" + ",".join(f"{json.dumps(key)}:{inner}" for key, inner in members) + "}"
     if isinstance(value, str | bool | None):
         return json.dumps(value)
-    if isinstance(value, int):
-        return _number(Decimal(value))
+    if isinstance(value, int | Decimal):
+        return _numbers([Decimal(value)])
     if isinstance(value, date):
         return json.dumps(value.isoformat())
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        if set(map(type, value)) == {Decimal}:  # a vector: 1,024 of them
+            return f"[{_numbers(value)}]"
         return "[" + ",".join(map(_canonical, value)) + "]"
     raise TypeError(f"no canonical JSON for a value of type {type(value).__name__}")
 
 
-def _number(value: Decimal) -> str:
-    if not value.is_finite():
+def _numbers(values: Sequence[Decimal]) -> str:
+    normalised = _EXACT.normalize
+    text = ",".join([str(normalised(value)) if value else "0" for value in values])
+    if "N" in text or "I" in text:  # NaN and Infinity; an exponent is an E
         raise TypeError("no canonical JSON for a number that is not finite")
-    return str(_EXACT.normalize(value)) if value else "0"
+    return text

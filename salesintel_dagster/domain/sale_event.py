@@ -219,8 +219,8 @@ def _vector(detail: dict[str, object], rules: EventRules) -> tuple[VectorBytes |
     model = optional_text(detail, "embeddingModel")
     if values is None:
         return None, model
-    if isinstance(values, list):
-        values = [float(value) if isinstance(value, Decimal) else value for value in values]
+    if isinstance(values, list) and set(map(type, values)) <= {Decimal, int}:
+        values = list(map(float, values))
     try:
         return vector_from_floats(values, rules.dimension), model or rules.embedding_model
     except VectorInvalid as invalid:

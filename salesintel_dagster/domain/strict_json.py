@@ -83,9 +83,11 @@ def _check_unicode(value: object) -> None:
 
 
 def _decimal(text: str) -> Decimal:
-    _check_number(text)
+    if len(text) > MAX_NUMBER_CHARACTERS:
+        _check_number(text)
     number = Decimal(text)
-    if number and abs(number.adjusted()) > MAX_EXPONENT:
+    # Without an exponent 64 characters reach nowhere near; a vector has 1,024 numbers, most of them without.
+    if ("e" in text or "E" in text) and number and abs(number.adjusted()) > MAX_EXPONENT:
         raise JsonRefused("NUMBER_TOO_LARGE", f"a number lies within 1e±{MAX_EXPONENT}")
     return number
 

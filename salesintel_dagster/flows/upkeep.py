@@ -49,7 +49,7 @@ class Upkept:
     def lines(self) -> tuple[str, ...]:
         """What happened, a line a step, for a log or a terminal."""
         if self.survey is None and not self.steps:
-            return (f"{self.table}: {self.error or 'not made yet; the first export makes it'}",)
+            return (f"{self.table}: {self.error or 'not made yet; its first rows make it'}",)
         return tuple(f"{self.table}: {self._line(step)}" for step in self.steps)
 
     def _line(self, step: StepDone) -> str:

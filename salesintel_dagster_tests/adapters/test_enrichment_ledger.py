@@ -246,6 +246,22 @@ class TestDynamo:
         assert done
         assert ledger.batches.load(claimed.key) == claimed
 
+    def test_h4_of_two_that_make_a_job_at_once_the_slower_takes_no_progress_back(self, dynamodb: AwsClient):
+        job, batches = job_of()
+        ledger, once = ledger_on(dynamodb), [1]
+        claimed = batches[0].claimed(Lease("me", NOW + timedelta(seconds=300)), NOW)
+
+        def rival(**_: object) -> None:
+            if once:
+                once.clear()
+                ledger.jobs.add(job, batches)
+                assert ledger.batches.replace(batches[0], claimed)
+
+        dynamodb.meta.events.register("before-call.dynamodb.PutItem", rival)
+        slower, others = job_of(user="bob", at=NOW + timedelta(seconds=1))
+        assert ledger.jobs.add(slower, others) == job
+        assert ledger.batches.load(claimed.key) == claimed
+
     def test_queries_go_past_one_page(self, dynamodb: AwsClient):
         job, batches = job_of(30)
         ledger = ledger_on(dynamodb)

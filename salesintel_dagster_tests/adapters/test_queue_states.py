@@ -180,4 +180,4 @@ def test_f19_a_role_that_may_not_look_is_told_what_it_lacks(aws: AwsClients, sta
     [check] = checks(Patient(stage.settings, aws, {}))
     found = check.ask()
     assert (found.health.value, "AccessDenied" in found.found) == ("warn", True)
-    assert "sqs:GetQueueAttributes (SyncPolicy)" in found.remedy
+    assert "let the role of the sync do sqs:GetQueueUrl and sqs:GetQueueAttributes" in found.remedy

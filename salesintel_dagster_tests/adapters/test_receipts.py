@@ -122,6 +122,13 @@ def test_what_dynamodb_had_no_capacity_for_is_asked_for_again(dynamo: AwsClient,
     assert len(receipts.get([SaleIdentity("t", "a"), SaleIdentity("t", "b")])) == 2
 
 
+def test_a_receipt_of_a_moment_ago_is_read(dynamo: AwsClient) -> None:
+    name, asked = table_of(dynamo), []
+    dynamo.meta.events.register("provide-client-params.dynamodb.BatchGetItem", lambda params, **_: asked.append(params))
+    DynamoReceipts(dynamo, name, Time().clock).get([SaleIdentity("t", "a")])
+    assert asked[0]["RequestItems"][name]["ConsistentRead"] is True
+
+
 def test_a_table_that_is_not_there_is_named(dynamo: AwsClient) -> None:
     receipts = DynamoReceipts(dynamo, "nowhere", Time().clock)
     with pytest.raises(ReceiptsUnavailable, match="read receipts in nowhere: ResourceNotFoundException"):

@@ -321,6 +321,7 @@ class TestEverySalesRepository:
         late = PageRequest(5, SaleKey(DAY + timedelta(days=9), "P", "S"))
         assert sales.brand_prices(ACME, "Ilmari", Period(DAY, DAY), late) == SalePage(())
 
+    @pytest.mark.slow
     def test_g5_every_question_equals_brute_force(self, sales: SalesRepository, held: SetClock) -> None:
         chance = random.Random(11)
         written = [_random_sale(chance, n) for n in range(120)]

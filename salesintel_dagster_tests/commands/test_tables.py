@@ -21,7 +21,7 @@ def test_a_table_is_a_line_of_snapshots_files_sizes_and_last_upkeep(capsys: pyte
     assert unmade.split() == ["sales_history", "-"]
     assert hints == [
         "smartgo_sales: upkeep has work to do; see it with: salesintel tables upkeep",
-        "sales_history: not made yet; the first export makes it",
+        "sales_history: not made yet; its first rows make it",
     ]
 
 

@@ -129,6 +129,24 @@ class TestTheQueueSensor:
         assert (asked.run_config, asked.tags, asked.run_key) == ({}, {}, None)
         assert [one.receives for one in sync.world.queue.messages] == [0]
 
+    def test_j1_a_run_that_was_killed_is_ended_once_it_is_silent_and_the_next_is_asked_for(self, sync: DagsterSync):
+        run = sync.instance.create_run_for_job(
+            sync.definitions.resolve_job_def(JOB), status=dg.DagsterRunStatus.STARTED
+        )
+        sync.tick(QUEUE)
+        sync.instance.event_log_storage.claim_concurrency_slot(POOL, run.run_id, "sales_history")
+        sync.world.send(sold("S-1"))
+        sync.world.now = datetime.now(UTC)
+        silent = QUICK.event_visibility_seconds + QUICK.event_idle_seconds
+        for seconds, status in ((silent - 5, "STARTED"), (10, "FAILURE")):
+            sync.world.now += timedelta(seconds=seconds)
+            sync.watch()
+            found = sync.instance.get_run_by_id(run.run_id)
+            assert found is not None
+            assert found.status.value == status
+        assert sync.instance.event_log_storage.get_concurrency_info(POOL).active_slot_count == 0
+        assert isinstance(sync.tick(QUEUE), dg.RunRequest)
+
     def test_the_pool_takes_one_run_unless_somebody_chose_otherwise(self, sync: DagsterSync):
         storage = sync.instance.event_log_storage
         sync.tick(QUEUE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -300,6 +301,11 @@ def test_every_asset_and_check_explains_itself_and_lists_its_columns(definitions
         assert named & {"sale_id", "product_id"}
     graph = definitions.resolve_asset_graph()
     assert all(graph.get(key).description for key in graph.asset_check_keys)
+
+
+def test_what_is_loaded_for_good_is_left_out_of_garbage_collection():
+    """A CPU second of every run's start, measured."""
+    assert gc.get_freeze_count() > 50_000
 
 
 def test_settings_reach_the_graph():

@@ -39,6 +39,9 @@ EVERY = [
     "sales table",
     "receipts table",
     "enrichment table",
+    "enrichment: queue",
+    "enrichment: dead letters",
+    "enrichment: provider",
     "alerts: SNS",
     "dagster instance",
 ]

@@ -11,7 +11,7 @@ from salesintel_dagster.adapters.infrastructure import deploy
 from salesintel_dagster.doctor.enrichment import checks
 from salesintel_dagster.doctor.patient import Patient
 from salesintel_dagster.domain.diagnosis import Finding
-from salesintel_dagster.domain.errors import LedgerUnavailable, QueueUnavailable
+from salesintel_dagster.domain.errors import QueueUnavailable
 from salesintel_dagster.settings import Settings
 from salesintel_dagster.wiring import enrichment
 from salesintel_dagster_tests.services import Services
@@ -33,7 +33,6 @@ def found(deployed: tuple[AwsClients, str], **variables: str) -> dict[str, Findi
 def test_a_stage_that_is_well_says_so_without_its_key(deployed: tuple[AwsClients, str]):
     told = found(deployed, SALESINTEL_KEEPA_KEY="canary-key")
     assert {finding.health.value for finding in told.values()} == {"ok"}
-    assert "no token level known yet" in told["enrichment: status table"].found
     assert "canary" not in repr(told)
 
 
@@ -57,5 +56,3 @@ def test_what_was_never_deployed_is_an_error_that_names_it(deployed: tuple[AwsCl
     never = {check.name: check for check in checks(Patient(Settings(stage="never"), clients, {}))}
     with pytest.raises(QueueUnavailable, match="product-enrichment-never"):
         never["enrichment: queue"].ask()
-    with pytest.raises(LedgerUnavailable, match="never-enrichment-status"):
-        never["enrichment: status table"].ask()

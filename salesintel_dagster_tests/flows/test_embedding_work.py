@@ -203,7 +203,7 @@ def landed(number: int, data: bytes) -> tuple[str, StoredImage, bytes]:
 
 
 def test_landed_images_wait_in_memory_up_to_a_limit_and_in_the_store_beyond_it():
-    """Three workers hold a picture each, 20 MB wait in memory, and what comes after waits in the store."""
+    """Three workers hold a picture each at most, 20 MB wait in memory, and what comes after waits in the store."""
     large, store, gate = bytes(20 * 1024 * 1024), InMemoryObjectStore(), threading.Event()
 
     class Waits(ScriptedEmbedder):
@@ -219,7 +219,7 @@ def test_landed_images_wait_in_memory_up_to_a_limit_and_in_the_store_beyond_it()
         gate.set()
         while not work.vectors.settled(np.arange(8, dtype=np.int32), 10):
             pass
-    assert 3 <= store.count("get", "images/") <= 6
+    assert 4 <= store.count("get", "images/") <= 7, "as many as the workers had taken when the next one landed"
     assert work.maker.calls.paid == 8
 
 

@@ -332,6 +332,25 @@ class TestLeases:
         assert world.states() == {"DONE": 10}
         assert {row["run_id"] for row in world.table.rows.values()} == {"second"}
 
+    def test_h5_a_second_message_of_a_batch_that_is_held_waits_for_its_lease(self, world: EnrichmentWorld):
+        world.submit(10)
+        [body] = [one.body for one in world.queue.kept.values()]
+
+        def act(_n: int, name: str) -> None:
+            if name == "before look up":
+                world.wire.act = lambda _n, _name: None
+                world.queue.send([body])
+                assert [done.waiting for done in world.drain("rival")] == [1]
+
+        world.wire.act = act
+        world.drain("first")
+        assert world.provider.requests[1:] == []
+        assert {row["run_id"] for row in world.table.rows.values()} == {"first"}
+        [kept] = world.queue.kept.values()
+        assert kept.visible_at == world.clock.now() + timedelta(seconds=300)
+        world.until_quiet()
+        assert set(world.provider.paid.values()) == {1}
+
     @pytest.mark.parametrize("where", ["after look up", "before merge", "after merge", "before replace"])
     def test_h5_a_zombies_late_writes_are_refused(self, world: EnrichmentWorld, where: str):
         """The first worker sleeps over its lease at one point; a second one does the work; then the first wakes up."""
@@ -354,6 +373,10 @@ class TestLeases:
         assert world.states() == {"DONE": 10}
         [batch] = world.store.held.values()
         assert batch.lease is None
+        if where == "after look up":
+            assert any("what we have of it is dropped" in line for line in world.lines), "before the table is asked"
+        else:
+            assert any("our outcome is refused" in line for line in world.lines)
         writers = {row["run_id"] for row in world.table.rows.values()}
         assert writers == ({"zombie"} if where in {"after merge", "before replace"} else {"second"})
         assert max(world.provider.paid.values()) <= 2

@@ -57,7 +57,7 @@ def test_a_table_that_was_never_made_needs_nothing():
     keeper = ScriptedTableKeeper(made=False)
     upkept = upkeep(keeper)
     assert (keeper.acts, upkept.failures) == ([], ())
-    assert upkept.lines == ("smartgo_sales: not made yet; the first export makes it",)
+    assert upkept.lines == ("smartgo_sales: not made yet; its first rows make it",)
 
 
 def test_what_s3_tables_does_itself_is_said_and_skipped():

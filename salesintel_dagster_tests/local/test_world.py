@@ -119,7 +119,7 @@ def test_a_taken_port_is_replaced_and_the_data_follows(starter: Holders, home: P
     finally:
         for listener in occupied:
             listener.close()
-    assert sum("is taken by another program" in event for event in second.events) == 4
+    assert sum("is taken by another program" in event for event in second.events) == 5
     assert ports.isdisjoint(json.loads((home / "world.json").read_text())["ports"].values())
     assert_kept(second)
     with psycopg.connect(second.owner_dsn) as connection:

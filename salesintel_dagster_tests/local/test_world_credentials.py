@@ -73,6 +73,7 @@ def real_aws(folder: Path, spy: Spy) -> dict[str, str]:
         "AWS_CONFIG_FILE": str(config),
         "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
         "AWS_REGION": "us-west-2",
+        "SALESINTEL_KEEPA_KEY": secret,
         "AWS_ENDPOINT_URL": spy.url,
         "AWS_ENDPOINT_URL_S3": spy.url,
         "AWS_ENDPOINT_URL_SSM": spy.url,
@@ -106,7 +107,8 @@ def test_the_users_own_credentials_and_endpoints_are_neither_used_nor_sent(tmp_p
     assert all(request["url"].startswith(ours) for request in requests)
     assert not [secret for secret in SECRETS if secret in caller.stdout + str(inside)]
     assert "Credential=000000000000/" in requests[0]["headers"]["Authorization"]
-    assert len(inside) == 3
+    assert len(inside) == 4
+    assert held.environment["SALESINTEL_KEEPA_KEY"] == "embedded-world"
     assert spy.visits == 0
 
 

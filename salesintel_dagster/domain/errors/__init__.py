@@ -41,6 +41,8 @@ No error text carries a secret, a row's content or a URL with its query.
     |   |-- SalesUnavailable         throttled or out of reach beyond the retries; an answer is whole or this
     |   `-- BatchUnfinished          some of a batch is not written; names the rest
     |-- QueueUnavailable             a queue did not answer, or refused, beyond the retries; its messages come again
+    |-- EventBusUnavailable          the event bus did not answer; any of the batch may have been taken
+    |-- MessageNotFound              a queue holds no message of that id, or somebody else has it in hand
     |-- ReceiptsUnavailable          the receipts table did not answer beyond the retries
     |-- ProgressUnavailable          the progress ledger cannot be written (never fails an export)
     |-- CatalogInvalid               a catalog, or an id given with it, breaks the rules; nothing was submitted
@@ -108,7 +110,9 @@ from salesintel_dagster.domain.errors.stores import (
     CommitConflict,
     DuplicateKeys,
     EmptyReplacement,
+    EventBusUnavailable,
     KeyInvalid,
+    MessageNotFound,
     ObjectMissing,
     OutsideScope,
     QueryRefused,
@@ -138,11 +142,13 @@ __all__ = [
     "EmbeddingRefused",
     "EmbeddingTransient",
     "EmptyReplacement",
+    "EventBusUnavailable",
     "ImageFailure",
     "ImageRefused",
     "ImageTransient",
     "KeyInvalid",
     "LedgerUnavailable",
+    "MessageNotFound",
     "MetricsNotSent",
     "ObjectMissing",
     "OutsideScope",

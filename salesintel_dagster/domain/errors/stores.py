@@ -69,5 +69,13 @@ class QueueUnavailable(SalesIntelError):
     """A queue did not answer, or refused, beyond the retries. What it holds comes again."""
 
 
+class EventBusUnavailable(SalesIntelError):
+    """The event bus did not answer beyond the retries: any event of the last batch may have been taken."""
+
+
+class MessageNotFound(SalesIntelError):
+    """A queue holds no message of that id, or somebody else has it in hand."""
+
+
 class ReceiptsUnavailable(SalesIntelError):
     """The receipts table did not answer beyond the retries."""

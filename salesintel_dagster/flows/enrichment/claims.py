@@ -70,7 +70,7 @@ class Claimer:
         else:
             lease = Lease(self.new_token(), now + timedelta(seconds=self.limits.lease_seconds))
             claimed = batch.claimed(lease, now)
-            if any(held.batch.key == batch.key for held in claims.held) or not self.batches.replace(batch, claimed):
+            if not self.batches.replace(batch, claimed):
                 claims.waiting += 1
                 self.postpone(message, batch, now + timedelta(seconds=self.limits.lease_seconds))
                 return

@@ -62,7 +62,6 @@ class StagedDays:
                     if batch.num_rows:
                         writer.write_batch(batch, row_group_size=batch.num_rows)
                         rows += batch.num_rows
-                        _give_back()
             staged = StagedDay(self.key(stage, day), rows, path.stat().st_size)
             self._store.put(staged.key, path, PARQUET_TYPE)
         return staged
@@ -79,7 +78,6 @@ class StagedDays:
                 return
             with pq.ParquetFile(path) as parquet:
                 yield parquet
-            _give_back()
 
     def fingerprint(self, stage: str, day: date) -> SourceFingerprint | None:
         """Return the source's fingerprint in the stage's file of `day`; None where there is no file or none in it."""
@@ -151,10 +149,3 @@ def _row_groups(parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
     for index in range(parquet.num_row_groups):
         table = parquet.read_row_group(index).combine_chunks()
         yield from table.to_batches()
-        del table
-        _give_back()
-
-
-def _give_back() -> None:
-    """Have Arrow give freed buffers back: at 10,000 vectors it kept 30 to 67 MB after a stage or a check (measured)."""
-    pa.default_memory_pool().release_unused()

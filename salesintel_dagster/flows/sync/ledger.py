@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Enters sales with up to `writers` calls at once; those of one sale id in turn, the lowest version first."""
+    """Enters sales with up to `writers` calls at once; those of one sale id in turn."""
 
     sales: SalesRepository
     writers: int
@@ -50,7 +50,7 @@ class Ledger:
         by_identity: defaultdict[SaleIdentity, list[int]] = defaultdict(list)
         for number, event in enumerate(events):
             by_identity[event.identity].append(number)
-        groups = [sorted(one, key=lambda number: events[number].record.event_version) for one in by_identity.values()]
+        groups = list(by_identity.values())
         entries: dict[int, Entry] = {}
         for group, outcomes in zip(groups, self._at_once(groups, events), strict=True):
             entries |= dict(zip(group, _last_stands(outcomes), strict=True))

@@ -1,0 +1,105 @@
+"""Looking through a shelf (dead letters, quarantine) without taking from it, and putting messages back to work.
+
+A look holds what it sees until its end, so that nothing is seen twice, and then gives all of it back. Redriving sends
+first and deletes then: a kill in between leaves a message in both places, and the sync answers the second from its
+stores. Nothing is deleted that the queue has not taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from salesintel_dagster.domain.message_shelf import MessageInlet, MessageShelf, ShelvedMessage
+
+HOLD_SECONDS = 120
+"""A look at 1,000 messages takes seconds; after a kill they are there again this much later."""
+MOST_LOOKED_AT = 1_000
+SEND_TOGETHER = 10
+Wanted = Callable[[ShelvedMessage], bool]
+Tell = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What lies on a shelf. `more` are messages beyond `most`; `held` are in another's hand, about."""
+
+    messages: tuple[ShelvedMessage, ...]
+    more: int = 0
+    held: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing but this lies there."""
+        return not self.more and not self.held
+
+
+@dataclass(slots=True)
+class Redriven:
+    """What became of the messages: sent and deleted; sent, still on the shelf; not taken by the queue, with why.
+
+    `more` and `held` are those that were not looked at, as in `Look`.
+    """
+
+    moved: int = 0
+    sent_but_stay: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    more: int = 0
+    held: int = 0
+
+
+def look(shelf: MessageShelf, most: int = MOST_LOOKED_AT, tell: Tell = lambda _: None) -> Look:
+    """Return what lies there, oldest first, and leave all of it there. Raises QueueUnavailable."""
+    with _in_hand(shelf, most, tell) as held:
+        return _seen(shelf, held, most)
+
+
+def redrive(
+    shelf: MessageShelf, inlet: MessageInlet, wanted: Wanted, most: int = MOST_LOOKED_AT, tell: Tell = lambda _: None
+) -> Redriven:
+    """Send the wanted messages' bodies to the queue, then delete them here. Raises QueueUnavailable.
+
+    All are in hand before the first is sent: one that comes back to the shelf at once is not sent again.
+    """
+    done = Redriven()
+    with _in_hand(shelf, most, lambda _: None) as held:
+        seen = _seen(shelf, held, most)
+        chosen = [one for one in seen.messages if wanted(one)]
+        for start in range(0, len(chosen), SEND_TOGETHER):
+            for one in _moved(chosen[start : start + SEND_TOGETHER], shelf, inlet, done):
+                del held[one.message_id]
+            tell(done.moved)
+    return replace(done, more=seen.more, held=seen.held)
+
+
+def _moved(
+    batch: Sequence[ShelvedMessage], shelf: MessageShelf, inlet: MessageInlet, done: Redriven
+) -> list[ShelvedMessage]:
+    refused = {one.number: one.reason for one in inlet.send([one.message.body for one in batch])}
+    done.refused += [(batch[number].message_id, reason) for number, reason in refused.items()]
+    sent = [one for number, one in enumerate(batch) if number not in refused]
+    stay = {one.message_id for one in shelf.delete(sent)}
+    done.sent_but_stay += sorted(stay)
+    done.moved += len(sent) - len(stay)
+    return [one for one in sent if one.message_id not in stay]
+
+
+def _seen(shelf: MessageShelf, held: Mapping[str, ShelvedMessage], most: int) -> Look:
+    depth = shelf.depth()
+    messages = sorted(held.values(), key=lambda one: (one.message.sent_at, one.message_id))
+    more = depth.waiting + depth.delayed if len(held) >= most else 0
+    return Look(tuple(messages), more, max(0, depth.in_flight - len(held)))
+
+
+@contextmanager
+def _in_hand(shelf: MessageShelf, most: int, tell: Tell) -> Iterator[dict[str, ShelvedMessage]]:
+    """Take what lies there, up to about `most`; give back at the end what is still held."""
+    held: dict[str, ShelvedMessage] = {}
+    try:
+        while len(held) < most and (hand := shelf.take(HOLD_SECONDS)):
+            held |= {one.message_id: one for one in hand}
+            tell(len(held))
+        yield held
+    finally:
+        shelf.give_back(held.values())
