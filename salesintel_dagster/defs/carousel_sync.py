@@ -19,6 +19,7 @@ from salesintel_dagster.defs.one_run import limit_pool, under_way
 from salesintel_dagster.defs.silent_runs import end_silent_runs
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
+from salesintel_dagster.domain.column_meanings import HISTORY_MEANINGS
 from salesintel_dagster.domain.columns import HISTORY_SCHEMA
 from salesintel_dagster.domain.errors import QueueUnavailable, SalesIntelError
 from salesintel_dagster.domain.event_queue import EventQueue
@@ -60,7 +61,7 @@ def asset_spec() -> dg.AssetSpec:
         group_name=GROUP,
         owners=list(OWNERS),
         kinds={"iceberg", "dynamodb", "sqs"},
-        metadata={"dagster/column_schema": describe.column_schema(HISTORY_SCHEMA)},
+        metadata={"dagster/column_schema": describe.column_schema(HISTORY_SCHEMA, HISTORY_MEANINGS)},
     )
 
 
