@@ -167,10 +167,13 @@ def _run() -> None:
     """Do what a run worker does: load the definitions, run the job in this process."""
     import dagster as dg  # noqa: PLC0415 - in the measured process only
 
-    from salesintel_dagster.definitions import build  # noqa: PLC0415 - same
-    from salesintel_dagster.defs.enrichment import JOB  # noqa: PLC0415 - same
+    from salesintel_dagster.defs import enrichment as served  # noqa: PLC0415 - same
+    from salesintel_dagster.defs import resources  # noqa: PLC0415 - same
 
-    job = build(Settings.from_environment(os.environ)).resolve_job_def(JOB)
+    settings = Settings.from_environment(os.environ)
+    ports = dg.Definitions(resources=resources.build(settings), executor=dg.in_process_executor)
+    # The five seconds that a run waits for another batch before it ends are no work.
+    job = dg.Definitions.merge(served.build(settings, poll_seconds=0), ports).resolve_job_def(served.JOB)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     with dg.DagsterInstance.get() as instance:
         result = job.execute_in_process(instance=instance, raise_on_error=True, run_config=quiet)

@@ -7,13 +7,14 @@ the queues when they change, so that dead letters are told of though no run come
 
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
 from salesintel_dagster.defs import carousel_metadata, describe, verdicts
 from salesintel_dagster.defs.one_run import limit_pool, under_way
+from salesintel_dagster.defs.silent_runs import end_silent_runs
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.columns import HISTORY_SCHEMA
@@ -106,7 +107,7 @@ def _drained(
     conflicts = verdicts.result(judge_conflicts(tally))
     yield dg.MaterializeResult(asset_key=SALES_HISTORY, metadata=told, check_results=[conflicts])
     seen = OldestAge(tally.oldest_seconds, "when the run received it")
-    for found in verdicts.changed(context.instance, judged_queues(queues, settings, seen)):
+    for found in verdicts.changed(context.instance, judged_queues(queues, settings, seen), first=True):
         yield verdicts.evaluation(found)
 
 
@@ -144,6 +145,9 @@ def _queue_sensor(clock: Clock) -> dg.SensorDefinition:
 
 
 def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
+    # A drain that lives tells of each batch, and waits `event_idle_seconds` for the next one at most.
+    silent = timedelta(seconds=settings.event_visibility_seconds + settings.event_idle_seconds)
+
     @dg.sensor(
         name="carousel_sync_watch",
         minimum_interval_seconds=WATCH_TICK_SECONDS,
@@ -154,6 +158,7 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, sold_event_queues: dg.ResourceParam[EventQueueWatch]
     ) -> dg.SensorResult:
         now, cursor = clock.now(), context.cursor
+        end_silent_runs(context.instance, JOB, silent, now)
         try:
             states = sold_event_queues.look()
         except QueueUnavailable as error:
@@ -163,7 +168,7 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
             since = waiting_since(states.queue.depth, before, _drained_at(context.instance), now)
             cursor = since.isoformat() if since else ""
             found = judge_queues(states, settings.event_gather_seconds, undrained(since, now))
-        changed = verdicts.changed(context.instance, found)
+        changed = verdicts.changed(context.instance, found, first=True)
         told = f"Verdicts that have changed: {verdicts.named(changed)}." if changed else "No verdict has changed."
         return dg.SensorResult(
             asset_events=[verdicts.evaluation(one) for one in changed],

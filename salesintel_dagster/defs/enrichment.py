@@ -7,20 +7,23 @@ the alerts sensor tells of it like of any other.
 
 import logging
 import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import dagster as dg
 
 from salesintel_dagster.defs import describe, verdicts
 from salesintel_dagster.defs.enrichment_metadata import metadata
 from salesintel_dagster.defs.one_run import limit_pool, under_way
+from salesintel_dagster.defs.silent_runs import end_silent_runs
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.column_meanings import ENRICHMENT_MEANINGS
 from salesintel_dagster.domain.enrichment.ports import BatchQueue, EnrichmentProvider, EnrichmentTable
 from salesintel_dagster.domain.enrichment.rows import ENRICHMENT_SCHEMA, PRODUCT_ENRICHMENT
 from salesintel_dagster.domain.errors import SalesIntelError
-from salesintel_dagster.flows.enrichment.checks import PROMISES, of_jobs, of_providers, of_queues
-from salesintel_dagster.flows.enrichment.parts import EnrichmentLedger, EnrichmentParts
+from salesintel_dagster.flows.enrichment.checks import PROMISES, JobBatches, of_jobs, of_providers, of_queues
+from salesintel_dagster.flows.enrichment.parts import LEASE_SECONDS, EnrichmentLedger, EnrichmentParts
 from salesintel_dagster.flows.enrichment.sweep import Swept, sweep
 from salesintel_dagster.flows.enrichment.work import Worker
 from salesintel_dagster.settings import Mode, Settings
@@ -35,6 +38,8 @@ POLL_SECONDS = 5.0
 """A run waits so long for the next batch before it ends: a start costs 5 CPU-s, a poll nothing."""
 QUEUE_TICK_SECONDS = 15
 WATCH_TICK_SECONDS = 60
+SILENT = timedelta(seconds=LEASE_SECONDS + 60)
+"""A worker that lives says something every round, or keeps a lease alive."""
 OWNERS = ("team:data-engineering",)
 log = logging.getLogger("salesintel.enrichment")
 
@@ -158,8 +163,8 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         name="product_enrichment_watch",
         minimum_interval_seconds=WATCH_TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Every minute: sends what was accepted and not sent, closes jobs that are done, and records the "
-        "checks of jobs and queues whose verdict has changed.",
+        description="Every minute: sends what was accepted and not sent, closes jobs that are done, ends runs that "
+        "died, and records the checks of jobs and queues whose verdict has changed.",
     )
     def product_enrichment_watch(
         context: dg.SensorEvaluationContext,
@@ -169,6 +174,7 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         try:
             swept = sweep(enrichment_ledger, enrichment_queue, clock)
+            end_silent_runs(context.instance, JOB, SILENT, clock.now(), _holders(swept.jobs, clock.now()))
             judged = _judged(swept, enrichment_queue, enrichment_dead_letters, settings, clock)
         except SalesIntelError as error:
             return dg.SkipReason(f"Enrichment cannot be judged now: {error}.")
@@ -181,3 +187,9 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         )
 
     return product_enrichment_watch
+
+
+def _holders(jobs: Sequence[JobBatches], now: datetime) -> set[str]:
+    """Return the ids of the runs that hold a lease now: an owner's name begins with its run's id."""
+    leases = (batch.held_at(now) for one in jobs for batch in one.batches)
+    return {lease.owner.partition("/")[0] for lease in leases if lease is not None}
