@@ -100,9 +100,10 @@ class Stack:
     def kill_run(self) -> None:
         """Kill a process that executes a run, where there is one now."""
         for process in self._ours():
-            if "execute_run" in " ".join(process.cmdline()):
-                self._kill("run", process.pid)
-                return
+            with suppress(psutil.Error):
+                if any("spawn_main" in word for word in process.cmdline()):  # the code server's child
+                    self._kill("run", process.pid)
+                    return
 
     def kill_emulator(self) -> None:
         """Kill the emulator at a moment at which it has saved every write that it has answered, as AWS has."""
