@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 
-from bench import enrichment, events, reliability
+from bench import enrichment, event_latency, reliability
+from bench.events import events
 from bench.sales import sales
 from bench.stage import Measured, Stage, measured, server, stage
 
@@ -117,16 +118,17 @@ BENCHES: dict[str, Callable[[], None]] = {
     "backfill365": lambda: backfill(365, 30),
     "sales": sales,
     "enrichment": enrichment.bench,
-    "events": lambda: events.events([]),
+    "events": events,
+    "event_latency": lambda: event_latency.event_latency([]),
 }
 
 
 def main(names: list[str]) -> None:
-    """Run the benches named, or all; `events` and `reliability` have options, and the latter is not among all."""
+    """Run the benches named, or all; `reliability` and `event_latency` have options, and the first is not among all."""
     if names[:1] == ["reliability"]:
         reliability.reliability(names[1:])
-    if names[:1] == ["events"]:
-        events.events(names[1:])
+    if names[:1] == ["event_latency"]:
+        event_latency.event_latency(names[1:])
         return
     unknown = set(names) - set(BENCHES)
     if unknown:

@@ -44,6 +44,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAUSE = (5.0, 11.0)
 """Seconds between two kills; the emulator's supervisor gives it up after four ends within a minute."""
 QUIET_SECONDS = 300.0
+MOMENT_SECONDS = 20.0
+"""Longest wait for a moment at which the emulator may be killed."""
 SHORT = {
     "SALESINTEL_EVENT_GATHER_SECONDS": "2",
     "SALESINTEL_EVENT_BATCH_MESSAGES": "30",
@@ -98,17 +100,30 @@ class Stack:
     def kill_run(self) -> None:
         """Kill a process that executes a run, where there is one now."""
         for process in self._ours():
-            if "execute_run" in " ".join(process.cmdline()):
-                self._kill("run", process.pid)
-                return
+            with suppress(psutil.Error):
+                if any("spawn_main" in word for word in process.cmdline()):  # the code server's child
+                    self._kill("run", process.pid)
+                    return
 
-    def kill_emulator(self, forget_after: Callable[[float], None]) -> None:
-        """Kill the emulator; the sender hears when it had last saved its queues."""
+    def kill_emulator(self) -> None:
+        """Kill the emulator at a moment at which it has saved every write that it has answered, as AWS has."""
         assert self.world.supervisor is not None
         pid = self.world.supervisor.pid("emulator")
-        if pid is not None:
-            self._kill("emulator", pid)
-            forget_after((self.world.home / "aws" / "services" / "sqs.json").stat().st_mtime)
+        if pid is None:
+            return
+        unsaved = self.world.home / "aws" / "services" / "unsaved"
+        end = time.monotonic() + MOMENT_SECONDS
+        while time.monotonic() < end:
+            if not unsaved.exists():
+                os.kill(pid, signal.SIGSTOP)
+                while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+                    time.sleep(0.001)
+                if not unsaved.exists():
+                    self._kill("emulator", pid)
+                    return
+                os.kill(pid, signal.SIGCONT)
+            time.sleep(0.002)
+        self.kills["emulator not, no such moment"] += 1
 
     def runs(self) -> int:
         """Return how many runs Dagster has finished so far, by their processes' own logs."""
@@ -185,7 +200,7 @@ class Stores:
         return Counter(payload_hash(body["detail"]) for body in bodies)
 
 
-def disturb(stack: Stack, stream: Stream, seconds: float, chance: random.Random) -> None:
+def disturb(stack: Stack, seconds: float, chance: random.Random) -> None:
     """Kill one after the other, in rounds of a random order, until the time is up.
 
     The daemon only in every second round: it takes a good part of a round until its sensors look again.
@@ -194,7 +209,7 @@ def disturb(stack: Stack, stream: Stream, seconds: float, chance: random.Random)
         "worker": stack.kill_worker,
         "daemon": stack.kill_daemon,
         "run": stack.kill_run,
-        "emulator": lambda: stack.kill_emulator(stream.forget_after),
+        "emulator": stack.kill_emulator,
     }
     end = time.monotonic() + seconds
     for number in itertools.count():
@@ -231,19 +246,19 @@ def run(folder: Path, seconds: float, seed: int, rate: float) -> bool:
             stack.start_worker()
             stack.start_daemon()
             stream.start()
-            disturb(stack, stream, seconds, random.Random(seed))
+            disturb(stack, seconds, random.Random(seed))
             stream.stop()
             drained = settle(stores)
             runs = stack.runs()
         finally:
             stack.stop()
         ledger, rows, quarantined = stores.ledger(), stores.rows(), stores.quarantined()
-        sent = [one.detail for one in stream.confirmed]
+        sent = stream.confirmed
         wrong = verdict(sent, ledger, rows, quarantined)
         by_dagster = _by_dagster(settings)
     kills = ", ".join(f"{name} {count}" for name, count in sorted(stack.kills.items()))
     print(f"killed in {seconds:.0f} s: {kills}; Dagster made {runs} runs")
-    print(f"sent: {len(sent)} events ({stream.sent_again} again), drained {drained:.0f} s after the last one")
+    print(f"sent: {len(sent)} events, drained {drained:.0f} s after the last one")
     print(f"sales table: {len(ledger)} sales; sales_history: {len(rows)} rows, {by_dagster} of them by Dagster's runs")
     print(f"quarantine: {sum(quarantined.values())} messages of {len(quarantined)} events")
     for line in wrong[:20]:

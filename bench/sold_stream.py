@@ -1,7 +1,6 @@
 """What the reliability run sends, and what must be in the stores when all is quiet.
 
-The sender is an honest producer with an outbox: a batch that the bus did not confirm is sent again, and what was
-confirmed after the emulator's last save is sent again when the emulator was killed (AWS would have kept it).
+The sender is an honest producer with an outbox: a batch that the bus did not confirm is sent again.
 """
 
 from __future__ import annotations
@@ -25,14 +24,6 @@ from salesintel_dagster.flows.sync.samples import sample_details
 POISON_EVERY, AGAIN_EVERY, CONFLICT_EVERY = 40, 15, 60
 
 
-@dataclass(frozen=True)
-class Confirmed:
-    """A detail that the bus took, and when."""
-
-    detail: str
-    at: float
-
-
 @dataclass
 class Stream:
     """Sends about `rate` events a second until it is told to stop; `confirmed` is everything that was taken."""
@@ -41,12 +32,8 @@ class Stream:
     tenant: str
     seed: int
     rate: float
-    confirmed: list[Confirmed] = field(default_factory=list)
-    sent_again: int = 0
-    _lost: list[str] = field(default_factory=list)
-    _killed_at: float = 0.0
+    confirmed: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         """Make the thread that sends."""
@@ -61,47 +48,22 @@ class Stream:
         self._stop.set()
         self._thread.join()
 
-    def forget_after(self, moment: float) -> None:
-        """Send again what was confirmed after `moment`: the killed emulator had not saved it."""
-        with self._lock:
-            self._killed_at = time.time()
-            self._lost += [one.detail for one in self.confirmed if one.at >= moment]
-
     def _run(self) -> None:
         details = self._details()
         chance = random.Random(self.seed)
-        while True:
-            with self._lock:
-                again, self._lost = self._lost, []
-            self.sent_again += len(again)
-            for start in range(0, len(again), 10):
-                self._put(again[start : start + 10], count=False)
-            if self._stop.is_set():
-                if not again:
-                    return
-                continue
+        while not self._stop.is_set():
             batch = [next(details) for _ in range(chance.randint(1, 5))]
-            self._put(batch, count=True)
+            self._put(batch)
             self._stop.wait(len(batch) / self.rate)
 
-    def _put(self, details: list[str], *, count: bool) -> None:
-        began = time.time()
+    def _put(self, details: list[str]) -> None:
         events = [OutgoingEvent(n, detail) for n, detail in enumerate(details)]
         while events:
             try:
                 events = [one.event for one in self.bus.put(events)]
             except EventBusUnavailable:
                 time.sleep(0.2)
-        now = time.time()
-        with self._lock:
-            if self._killed_at >= began:
-                self._lost += details
-            if count:
-                self.confirmed += [Confirmed(detail, now) for detail in details]
-            else:
-                known = {detail: n for n, detail in enumerate(one.detail for one in self.confirmed)}
-                for detail in details:
-                    self.confirmed[known[detail]] = Confirmed(detail, now)
+        self.confirmed += details
 
     def _details(self) -> Iterator[str]:
         today = SYSTEM_CLOCK.now().date()
