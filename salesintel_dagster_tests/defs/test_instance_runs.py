@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_test_daemon_workspace_context
+from dagster._core.workspace.load_target import EmptyWorkspaceTarget
+from dagster._daemon.monitoring import execute_concurrency_slots_iteration, execute_run_monitoring_iteration
 
 from salesintel_dagster_tests.local.held_worlds import ROOT, eventually
 
@@ -78,6 +82,20 @@ def started(home: Path, *words: str, hold: float = 0, runs: int = 1) -> Iterator
         process.communicate()
 
 
+@contextmanager
+def watched(instance: dg.DagsterInstance) -> Iterator[Callable[[], tuple[list[dg.DagsterRunStatus], int]]]:
+    """Give one round of the daemon's two watches, at once instead of every 30 s, and what it left."""
+    log = logging.getLogger("watched")
+    with create_test_daemon_workspace_context(EmptyWorkspaceTarget(), instance) as context:
+
+        def look() -> tuple[list[dg.DagsterRunStatus], int]:
+            watches = (execute_run_monitoring_iteration, execute_concurrency_slots_iteration)
+            assert not [error for watch in watches for error in watch(context, log) if error is not None]
+            return statuses(Path(instance.root_directory)), places_taken(Path(instance.root_directory))
+
+        yield look
+
+
 def statuses(home: Path) -> list[dg.DagsterRunStatus]:
     with dg.DagsterInstance.from_config(str(home)) as instance:
         return [run.status for run in instance.get_runs()]
@@ -96,9 +114,8 @@ def test_a_run_killed_while_it_holds_its_pools_only_place_fails_and_the_next_one
         killed.send_signal(signal.SIGKILL)
         killed.wait(10)
     assert (statuses(home), places_taken(home)) == ([dg.DagsterRunStatus.STARTED], 1)
-    with started(home, "-m", "dagster._daemon", "run", "-f", "jobs.py"):
-        eventually(lambda: statuses(home) == [dg.DagsterRunStatus.FAILURE], "the end of the killed run", 60)
-        eventually(lambda: not places_taken(home), "a place for the next run", 30)
+    with dg.DagsterInstance.from_config(str(home)) as instance, watched(instance) as look:
+        eventually(lambda: look() == ([dg.DagsterRunStatus.FAILURE], 0), "the end of the killed run", 60)
     with started(home, "jobs.py") as following:
         assert following.wait(60) == 0, (home / "log").read_text()[-3000:]
     assert statuses(home) == [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
