@@ -85,7 +85,8 @@ def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, made: dict[s
     stored = []
     repository = definitions.get_repository_def()
     for sensor in repository.sensor_defs:
-        with dg.build_sensor_context(instance=instance, repository_def=repository, resources=made) as context:
+        asked = {name: made[name] for name in sensor.required_resource_keys}
+        with dg.build_sensor_context(instance=instance, repository_def=repository, resources=asked) as context:
             try:
                 stored.append(repr(sensor.evaluate_tick(context)))
             except Exception:  # noqa: BLE001 - stored as the daemon does
