@@ -110,8 +110,7 @@ def _drained(
     conflicts = verdicts.result(judge_conflicts(tally))
     yield dg.MaterializeResult(asset_key=SALES_HISTORY, metadata=told, check_results=[conflicts])
     seen = OldestAge(tally.oldest_seconds, "when the run received it")
-    for found in verdicts.changed(context.instance, judged_queues(queues, settings, seen), first=True):
-        yield verdicts.evaluation(found)
+    yield from verdicts.after_materialisation(context.instance, judged_queues(queues, settings, seen))
 
 
 def judged_queues(queues: EventQueueWatch, settings: Settings, *ages: OldestAge) -> list[Verdict]:

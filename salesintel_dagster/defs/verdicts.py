@@ -1,6 +1,6 @@
 """How verdicts that belong to no partition reach Dagster: as a run's check results, or recorded by a sensor."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -9,6 +9,8 @@ from salesintel_dagster.domain.checks import Promise, Severity, Verdict
 
 KEPT = "kept"
 RECORDS_LOOKED_AT = 20
+REPEATED = "repeats"
+"""Metadata of an evaluation that says what the one before said: people were told of that one."""
 
 
 def specs(promises: Iterable[Promise]) -> list[dg.AssetCheckSpec]:
@@ -27,6 +29,22 @@ def result(found: Verdict, told: Mapping[str, str] | None = None) -> dg.AssetChe
 def evaluation(found: Verdict) -> dg.AssetCheckEvaluation:
     """Return the same for a sensor to record."""
     return dg.AssetCheckEvaluation(asset_key=dg.AssetKey(found.promise.stage), **_outcome(found))
+
+
+def after_materialisation(
+    instance: dg.DagsterInstance, verdicts: Iterable[Verdict]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Yield every verdict for a run to record, those that have not changed marked as such: nobody is told again.
+
+    The UI shows "Not evaluated" for whatever was judged before the newest materialisation.
+    """
+    judged = list(verdicts)
+    new = {found.promise.name for found in changed(instance, judged, first=True)}
+    for found in judged:
+        outcome = _outcome(found)
+        if found.promise.name not in new:
+            outcome["metadata"][REPEATED] = "the verdict recorded before"
+        yield dg.AssetCheckEvaluation(asset_key=dg.AssetKey(found.promise.stage), **outcome)
 
 
 def changed(instance: dg.DagsterInstance, verdicts: Iterable[Verdict], *, first: bool = False) -> list[Verdict]:
