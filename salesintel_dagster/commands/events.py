@@ -52,7 +52,7 @@ class Lines:
             number += 1
             if not line.strip():
                 continue
-            found = read_event_line(line.decode(errors="replace"), number, self.rules, check=self.check)
+            found = read_event_line(line.decode(errors="replace").strip(), number, self.rules, check=self.check)
             if isinstance(found, Rejection):
                 self.rejected.append((number, found))
             else:

@@ -64,8 +64,8 @@ class TestSend:
         assert answer.out.splitlines() == [
             "2 events sent, 3 not",
             "  line 3  PRICE_INVALID: salePrice = 'NaN'; rule: a price is a decimal number",
-            "  line 4  NOT_JSON: line = {; rule: a message is one JSON text",
-            "  line 5  NOT_AN_OBJECT: line = []; rule: a line is a JSON object",
+            "  line 4  NOT_JSON: line = '{'; rule: a message is one JSON text",
+            "  line 5  NOT_AN_OBJECT: line = a value of type list; rule: a line is a JSON object",
         ]
         assert stage.depth(stage.settings.event_queue_name) == (2, 0)
 
