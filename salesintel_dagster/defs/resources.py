@@ -16,7 +16,7 @@ from salesintel_dagster.defs.io_managers import NoValuesIOManager
 from salesintel_dagster.defs.leaving import Redact, leaving
 from salesintel_dagster.domain.metrics import NAMESPACE
 from salesintel_dagster.settings import Settings
-from salesintel_dagster.wiring import embedding_cost, enrichment, events, metrics, sales
+from salesintel_dagster.wiring import embedding_cost, enrichment, event_checks, events, metrics, sales
 from salesintel_dagster.wiring.sources import sale_source
 
 
@@ -101,6 +101,19 @@ def _of_events(settings: Settings, clients: Callable[[], AwsClients]) -> dict[st
             f"From queue {settings.event_queue_name} into DynamoDB table {settings.sales_table_name} and Iceberg table "
             f"pricing_intelligence.sales_history; quarantine {settings.event_quarantine_name}, receipts "
             f"{settings.receipts_table_name}.",
+        ),
+        "sold_event_queues": Part(
+            lambda: event_checks.event_queue_watch(settings, clients()),
+            f"How SQS queues {settings.event_queue_name}, {settings.event_dlq_name} and "
+            f"{settings.event_quarantine_name} stand. Receives nothing.",
+        ),
+        "history_facts": Part(
+            lambda: event_checks.history_facts(settings),
+            "What the daily checks ask of Iceberg table pricing_intelligence.sales_history as a whole.",
+        ),
+        "reconciliation": Part(
+            lambda: event_checks.reconciliation(settings, clients()),
+            f"Iceberg table pricing_intelligence.sales_history beside DynamoDB table {settings.sales_table_name}.",
         ),
     }
 

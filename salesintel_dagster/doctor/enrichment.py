@@ -7,12 +7,15 @@ from functools import partial
 
 from salesintel_dagster.adapters.keepa import KEEPA_URL, provider_name
 from salesintel_dagster.doctor.patient import Patient
+from salesintel_dagster.doctor.queues import looked_at
 from salesintel_dagster.domain.diagnosis import Check, Finding, fail, ok, warn
 from salesintel_dagster.domain.enrichment.ports import BatchQueue
+from salesintel_dagster.domain.event_queue import QueueDepth
 from salesintel_dagster.settings import Mode, variable_of
 from salesintel_dagster.wiring import enrichment
 
 MADE_BY_DEPLOY = "salesintel deploy --apply makes it; the policy EnrichmentPolicy lets this role use it"
+USER = "the enrichment"
 KEY, URL = variable_of("keepa_key"), variable_of("keepa_url")
 
 
@@ -28,16 +31,23 @@ def checks(patient: Patient) -> Iterator[Check]:
 
 def waiting(queue: BatchQueue, name: str) -> Finding:
     """Count the batches that wait."""
-    depth = queue.depth()
-    return ok(f"{name}: {depth.waiting} batches wait, {depth.in_flight} are at work or postponed")
+
+    def told(depth: QueueDepth) -> Finding:
+        return ok(f"{name}: {depth.waiting} batches wait, {depth.in_flight} are at work or postponed")
+
+    return looked_at(queue.depth, USER, told)
 
 
 def dead(queue: BatchQueue, name: str) -> Finding:
     """Count the dead letters."""
-    letters = queue.depth().total
-    if letters:
-        return warn(f"{name}: {letters} messages", "docs/alerts.md, no_dead_letters; salesintel enrich retry CATALOG")
-    return ok(f"{name}: no message")
+
+    def told(depth: QueueDepth) -> Finding:
+        if depth.total:
+            remedy = "docs/runbook.md, no_dead_letters; salesintel enrich retry CATALOG"
+            return warn(f"{name}: {depth.total} messages", remedy)
+        return ok(f"{name}: no message")
+
+    return looked_at(queue.depth, USER, told)
 
 
 def provider(patient: Patient) -> Finding:
