@@ -8,11 +8,14 @@ much. Removing twice is removing once.
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 MARK = "[redacted]"
+MIN_BASE64_CHARACTERS = 8
 MIN_KNOWN_CHARACTERS = 4
 """A shorter known secret is left to the shapes: removing every `a` would leave no text."""
 
@@ -109,7 +112,10 @@ def _substitute(error: BaseException, redact: Callable[[str], str]) -> Exception
 
 def _forms(secret: str) -> Iterator[str]:
     """Yield a known secret as it may stand in a text: itself, quoted, and the secret parts of a URL."""
-    yield from (secret, quote(secret, safe=""), unquote(secret), repr(secret)[1:-1])
+    for form in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
+        yield from (form, re.sub(r"%..", lambda found: found[0].lower(), form))
+    yield from (secret, unquote(secret), repr(secret)[1:-1], repr(secret.encode(errors="replace"))[2:-1])
+    yield from (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], *_in_base64(secret))
     try:
         parts = urlsplit(secret)
         password, path = parts.password, parts.path
@@ -120,6 +126,16 @@ def _forms(secret: str) -> Iterator[str]:
     yield from (password or "", unquote(password or ""))
     if parts.scheme in {"http", "https"}:
         yield from (path, path.rpartition("/")[2], parts.query, *(value for _, value in parse_qsl(parts.query)))
+
+
+def _in_base64(secret: str) -> Iterator[str]:
+    """Yield what stays the same of the secret within any text in base64, as in `user:secret` for an HTTP header."""
+    held = secret.encode(errors="replace")
+    for before in range(3):
+        text = base64.b64encode(bytes(before) + held).decode().rstrip("=")
+        kept = text[(0, 2, 3)[before] : len(text) - ((before + len(held)) % 3 > 0)]
+        if len(kept) >= MIN_BASE64_CHARACTERS:
+            yield from (kept, kept.replace("+", "-").replace("/", "_"))
 
 
 def _bare(url: re.Match[str]) -> str:
