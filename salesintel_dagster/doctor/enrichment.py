@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from salesintel_dagster.adapters.aws_probes import DENIED
 from salesintel_dagster.adapters.keepa import KEEPA_URL, provider_name
 from salesintel_dagster.doctor.patient import Patient
 from salesintel_dagster.domain.diagnosis import Check, Finding, fail, ok, warn
 from salesintel_dagster.domain.enrichment.ports import BatchQueue
+from salesintel_dagster.domain.errors import QueueUnavailable
+from salesintel_dagster.domain.event_queue import QueueDepth
 from salesintel_dagster.settings import Mode, variable_of
 from salesintel_dagster.wiring import enrichment
 
@@ -28,16 +31,31 @@ def checks(patient: Patient) -> Iterator[Check]:
 
 def waiting(queue: BatchQueue, name: str) -> Finding:
     """Count the batches that wait."""
-    depth = queue.depth()
+    depth = _depth(queue)
+    if isinstance(depth, Finding):
+        return depth
     return ok(f"{name}: {depth.waiting} batches wait, {depth.in_flight} are at work or postponed")
 
 
 def dead(queue: BatchQueue, name: str) -> Finding:
     """Count the dead letters."""
-    letters = queue.depth().total
+    depth = _depth(queue)
+    if isinstance(depth, Finding):
+        return depth
+    letters = depth.total
     if letters:
         return warn(f"{name}: {letters} messages", "docs/alerts.md, no_dead_letters; salesintel enrich retry CATALOG")
     return ok(f"{name}: no message")
+
+
+def _depth(queue: BatchQueue) -> QueueDepth | Finding:
+    """Look at a queue; a role that is not the enrichment's may not, and need not. Raises QueueUnavailable."""
+    try:
+        return queue.depth()
+    except QueueUnavailable as error:
+        if not any(f": {code} " in str(error) for code in DENIED):
+            raise
+        return warn(str(error), "the enrichment's role needs the policy EnrichmentPolicy; this role does not")
 
 
 def provider(patient: Patient) -> Finding:
