@@ -1,7 +1,7 @@
 """`make bench`: the tables of docs/benchmarks.md. Servers run in their own processes; nothing leaves this machine.
 
-`python -m bench NAME ...` runs some of: day150 day2000 memory backfill30 backfill365 sales enrichment events. Without a
-name: all, about half an hour on two cores. Absolute seconds depend on the machine; quote the ratios.
+`python -m bench NAME ...` runs some, `python -m bench --help` lists them. Without a name: all, about an hour on two
+cores. Absolute seconds depend on the machine; quote the ratios.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from datetime import date, timedelta
 
 from bench import enrichment, event_latency, reliability
 from bench.events import events
+from bench.guard import guard
 from bench.sales import sales
 from bench.stage import Measured, Stage, measured, server, stage
+from bench.upkeep import upkeep
 
 LATENCY_SECONDS = 0.150
 DAY = date(2025, 6, 1)
@@ -110,31 +112,43 @@ def _span(on: Stage, first: int, count: int) -> Measured:
     return on.run(DAY + timedelta(days=first), DAY + timedelta(days=first + count - 1))
 
 
-BENCHES: dict[str, Callable[[], None]] = {
-    "day150": lambda: one_day(150, 5),
-    "day2000": lambda: one_day(2_000, 32),
-    "memory": memory,
-    "backfill30": lambda: backfill(30, 10),
-    "backfill365": lambda: backfill(365, 30),
-    "sales": sales,
-    "enrichment": enrichment.bench,
-    "events": events,
-    "event_latency": lambda: event_latency.event_latency([]),
+BENCHES: dict[str, tuple[Callable[[], None], str]] = {
+    "day150": (lambda: one_day(150, 5), "one day of 150 sales beside a plain threaded script"),
+    "day2000": (lambda: one_day(2_000, 32), "one day of 2,000 sales, the same way"),
+    "memory": (memory, "peak memory of a day of 10,000 and of 100,000 sales"),
+    "backfill30": (lambda: backfill(30, 10), "30 days in one run, and a run a day"),
+    "backfill365": (lambda: backfill(365, 30), "365 days, the same way"),
+    "sales": (sales, "the sales repository beside bare boto3 calls"),
+    "enrichment": (enrichment.bench, "1,000 products enriched, and a kill at half"),
+    "events": (events, "a backlog of events beside one event at a time and bare boto3 calls"),
+    "event_latency": (lambda: event_latency.event_latency([]), "from put_events to both stores at one event a second"),
+    "upkeep": (upkeep, "commits on day 30, 365 and 3,650 of a table that is kept"),
+    "guard": (guard, "guarded image downloads beside plain ones"),
 }
+"""By name: what runs, and what it measures."""
+
+
+def listed() -> str:
+    """Return a line a bench."""
+    return "\n".join(f"  {name:<12} {what}" for name, (_, what) in BENCHES.items())
 
 
 def main(names: list[str]) -> None:
     """Run the benches named, or all; `reliability` and `event_latency` have options, and the first is not among all."""
     if names[:1] == ["reliability"]:
         reliability.reliability(names[1:])
+        return
     if names[:1] == ["event_latency"]:
         event_latency.event_latency(names[1:])
         return
+    if {"--help", "-h"} & set(names):
+        print(f"{__doc__}\n{listed()}\n  reliability   everything killed in turn while events arrive; on its own only")
+        return
     unknown = set(names) - set(BENCHES)
     if unknown:
-        raise SystemExit(f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
+        raise SystemExit(f"no such bench: {', '.join(sorted(unknown))}; there are\n{listed()}")
     for name in names or BENCHES:
-        BENCHES[name]()
+        BENCHES[name][0]()
 
 
 if __name__ == "__main__":

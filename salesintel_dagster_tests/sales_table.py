@@ -39,11 +39,21 @@ _Loader.add_multi_constructor("!", _argument)
 
 
 @cache
+def _resources() -> dict[str, dict[str, Any]]:
+    document = yaml.load(template(), _Loader)  # noqa: S506 - a SafeLoader underneath
+    found: dict[str, dict[str, Any]] = document["Resources"]
+    return found
+
+
 def resource_properties(name: str) -> dict[str, Any]:
     """Return the properties of one of the template's resources."""
-    document = yaml.load(template(), _Loader)  # noqa: S506 - a SafeLoader underneath
-    properties: dict[str, Any] = document["Resources"][name]["Properties"]
+    properties: dict[str, Any] = _resources()[name]["Properties"]
     return properties
+
+
+def resources_of_type(kind: str) -> list[str]:
+    """Return the names of the template's resources of a type, e.g. `AWS::IAM::ManagedPolicy`."""
+    return [name for name, resource in _resources().items() if resource["Type"] == kind]
 
 
 def table_properties() -> dict[str, Any]:

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from salesintel_dagster.adapters.aws import AwsClient, AwsClients
-from salesintel_dagster.adapters.sales.census import DynamoShardCensus
+from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.adapters.sales.items import sale_item
-from salesintel_dagster.adapters.sales.repository import DynamoSalesRepository
-from salesintel_dagster.adapters.sales.shard_counts import StoredShardCounts
-from salesintel_dagster.adapters.sales.table import DynamoTable
-from salesintel_dagster.adapters.sales.ttl_items import DynamoTtlStore
-from salesintel_dagster.domain.calendar import Season
 from salesintel_dagster.domain.sale_changes import stored
 from salesintel_dagster.domain.shards import ShardCounts
-from salesintel_dagster.domain.tenancy import CallerContext
-from salesintel_dagster.flows.ttl_backfill import Pace, backfill_ttl
-from salesintel_dagster_tests.fakes.clocks import SetClock
 from salesintel_dagster_tests.sales_table import calls_seen, make_table, record, resource_properties
+from salesintel_dagster_tests.sales_use import use_everything
 
 ACTIONS = {
     "Put": "dynamodb:PutItem",
@@ -73,9 +63,9 @@ def test_an_item_has_every_attribute_that_the_template_indexes_or_projects():
 
 def test_i9_the_policy_allows_what_the_repository_and_the_backfill_call_and_nothing_else(aws: AwsClients):
     client = aws.client("dynamodb")
-    table = DynamoTable(client, make_table(client), SetClock().clock)
+    table = make_table(client)
     with calls_seen(client) as seen:
-        _use_everything(client, table)
+        use_everything(client, table)
     plain = {name for name, body in seen if name != "TransactWriteItems" and "IndexName" not in body}
     verbs = {
         verb for name, body in seen if name == "TransactWriteItems" for one in body["TransactItems"] for verb in one
@@ -88,37 +78,3 @@ def test_i9_the_policy_allows_what_the_repository_and_the_backfill_call_and_noth
         "dynamodb:Query",
         "${SalesIntelligenceTable.Arn}/index/*",
     )
-
-
-def _use_everything(client: AwsClient, table: DynamoTable) -> None:
-    caller, day = CallerContext("acme"), record().sold_date
-    sales = DynamoSalesRepository(client, table.name, ShardCounts(), table.clock)
-    sales.put_many(caller, [record("S-0")])
-    client.meta.events.register_first("before-call.dynamodb.BatchWriteItem", die := _Second())
-    with pytest.raises(KeyboardInterrupt):
-        sales.put_many(caller, [record()])
-    client.meta.events.unregister("before-call.dynamodb.BatchWriteItem", die)
-    sales.put(caller, record())
-    sales.correct(caller, record(event_version=2, product_id="P-2"))
-    sales.update(caller, "S-1", {"brand": "Tarn"}, 2)
-    sales.category_season(caller, "dress", Season.AUTUMN)
-    sales.embeddings(caller, "P-1")
-    sales.embeddings(caller, None)
-    sales.brand_prices(caller, "Tarn")
-    sales.of_day(caller, day)
-    sales.get_many(caller, [record().key])
-    sales.delete(caller, "S-1")
-    DynamoShardCensus(table, StoredShardCounts(table, ShardCounts())).sizes(caller, "dress")
-    list(backfill_ttl(DynamoTtlStore(table), table.clock, Pace(page_items=1, items_per_second=5_000)))
-
-
-class _Second:
-    """Dies at its second call: between a batch's sales and their guards."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, **_: object) -> None:
-        self.calls += 1
-        if self.calls == 2:
-            raise KeyboardInterrupt
