@@ -1,7 +1,7 @@
 """`make bench`: the tables of docs/benchmarks.md. Servers run in their own processes; nothing leaves this machine.
 
-`python -m bench NAME ...` runs some of: day150 day2000 memory backfill30 backfill365 sales. Without a name: all, about
-half an hour on two cores. Absolute seconds depend on the machine; quote the ratios.
+`python -m bench NAME ...` runs some of: day150 day2000 memory backfill30 backfill365 sales enrichment events. Without a
+name: all, about half an hour on two cores. Absolute seconds depend on the machine; quote the ratios.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 
-from bench import enrichment
+from bench import enrichment, event_latency, reliability
+from bench.events import events
 from bench.sales import sales
 from bench.stage import Measured, Stage, measured, server, stage
 
@@ -117,11 +118,18 @@ BENCHES: dict[str, Callable[[], None]] = {
     "backfill365": lambda: backfill(365, 30),
     "sales": sales,
     "enrichment": enrichment.bench,
+    "events": events,
+    "event_latency": lambda: event_latency.event_latency([]),
 }
 
 
 def main(names: list[str]) -> None:
-    """Run the benches named, or all."""
+    """Run the benches named, or all; `reliability` and `event_latency` have options, and the first is not among all."""
+    if names[:1] == ["reliability"]:
+        reliability.reliability(names[1:])
+    if names[:1] == ["event_latency"]:
+        event_latency.event_latency(names[1:])
+        return
     unknown = set(names) - set(BENCHES)
     if unknown:
         raise SystemExit(f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")

@@ -7,15 +7,19 @@ the queues when they change, so that dead letters are told of though no run come
 
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
+from salesintel_dagster import wiring
 from salesintel_dagster.defs import carousel_metadata, describe, verdicts
+from salesintel_dagster.defs.leaving import Redact, leaving, teller
 from salesintel_dagster.defs.one_run import limit_pool, under_way
+from salesintel_dagster.defs.silent_runs import end_silent_runs
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
+from salesintel_dagster.domain.column_meanings import HISTORY_MEANINGS
 from salesintel_dagster.domain.columns import HISTORY_SCHEMA
 from salesintel_dagster.domain.errors import QueueUnavailable, SalesIntelError
 from salesintel_dagster.domain.event_queue import EventQueue
@@ -57,24 +61,22 @@ def asset_spec() -> dg.AssetSpec:
         group_name=GROUP,
         owners=list(OWNERS),
         kinds={"iceberg", "dynamodb", "sqs"},
-        metadata={"dagster/column_schema": describe.column_schema(HISTORY_SCHEMA)},
+        metadata={"dagster/column_schema": describe.column_schema(HISTORY_SCHEMA, HISTORY_MEANINGS)},
     )
 
 
 def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
     """Return the asset, its job and its two sensors."""
+    redact = wiring.redaction(settings)
 
     @dg.multi_asset(name=SALES_HISTORY, specs=[asset_spec()], check_specs=verdicts.specs([NO_CONFLICT]), pool=POOL)
+    @leaving(redact)
     def sales_history(
         context: dg.AssetExecutionContext,
         event_sync: dg.ResourceParam[SyncParts],
         sold_event_queues: dg.ResourceParam[EventQueueWatch],
     ) -> Iterator[Told]:
-        def tell(line: str) -> None:
-            context.log.info(line)
-            log.info(line)
-
-        sync = EventSync(event_sync, sync_rules(settings), clock, context.run.run_id, tell)
+        sync = EventSync(event_sync, sync_rules(settings), clock, context.run.run_id, teller(context, log, redact))
         yield from _drained(context, sync, sold_event_queues, settings)
 
     job = dg.define_asset_job(
@@ -85,7 +87,9 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
         tags={"dagster/max_runtime": str(settings.run_max_seconds)},
     )
     return dg.Definitions(
-        assets=[sales_history], jobs=[job], sensors=[_queue_sensor(clock), _watch_sensor(settings, clock)]
+        assets=[sales_history],
+        jobs=[job],
+        sensors=[_queue_sensor(clock, redact), _watch_sensor(settings, clock, redact)],
     )
 
 
@@ -106,7 +110,7 @@ def _drained(
     conflicts = verdicts.result(judge_conflicts(tally))
     yield dg.MaterializeResult(asset_key=SALES_HISTORY, metadata=told, check_results=[conflicts])
     seen = OldestAge(tally.oldest_seconds, "when the run received it")
-    for found in verdicts.changed(context.instance, judged_queues(queues, settings, seen)):
+    for found in verdicts.changed(context.instance, judged_queues(queues, settings, seen), first=True):
         yield verdicts.evaluation(found)
 
 
@@ -118,7 +122,7 @@ def judged_queues(queues: EventQueueWatch, settings: Settings, *ages: OldestAge)
         return [unreachable(error)]
 
 
-def _queue_sensor(clock: Clock) -> dg.SensorDefinition:
+def _queue_sensor(clock: Clock, redact: Redact) -> dg.SensorDefinition:
     @dg.sensor(
         name="carousel_sync_queue",
         job_name=JOB,
@@ -126,6 +130,7 @@ def _queue_sensor(clock: Clock) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Starts a run when sold events wait and none is under way. Reads the queue's attributes alone.",
     )
+    @leaving(redact)
     def carousel_sync_queue(
         context: dg.SensorEvaluationContext, sold_events: dg.ResourceParam[EventQueue]
     ) -> dg.RunRequest | dg.SkipReason:
@@ -143,17 +148,22 @@ def _queue_sensor(clock: Clock) -> dg.SensorDefinition:
     return carousel_sync_queue
 
 
-def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
+def _watch_sensor(settings: Settings, clock: Clock, redact: Redact) -> dg.SensorDefinition:
+    # A drain that lives tells of each batch, and waits `event_idle_seconds` for the next one at most.
+    silent = timedelta(seconds=settings.event_visibility_seconds + settings.event_idle_seconds)
+
     @dg.sensor(
         name="carousel_sync_watch",
         minimum_interval_seconds=WATCH_TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Judges the three queues every minute: dead letters, quarantine, age, attributes. Takes none.",
     )
+    @leaving(redact)
     def carousel_sync_watch(
         context: dg.SensorEvaluationContext, sold_event_queues: dg.ResourceParam[EventQueueWatch]
     ) -> dg.SensorResult:
         now, cursor = clock.now(), context.cursor
+        end_silent_runs(context.instance, JOB, silent, now)
         try:
             states = sold_event_queues.look()
         except QueueUnavailable as error:
@@ -163,7 +173,7 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
             since = waiting_since(states.queue.depth, before, _drained_at(context.instance), now)
             cursor = since.isoformat() if since else ""
             found = judge_queues(states, settings.event_gather_seconds, undrained(since, now))
-        changed = verdicts.changed(context.instance, found)
+        changed = verdicts.changed(context.instance, found, first=True)
         told = f"Verdicts that have changed: {verdicts.named(changed)}." if changed else "No verdict has changed."
         return dg.SensorResult(
             asset_events=[verdicts.evaluation(one) for one in changed],

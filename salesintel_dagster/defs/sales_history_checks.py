@@ -10,8 +10,10 @@ from datetime import date
 import dagster as dg
 from pydantic import Field
 
+from salesintel_dagster import wiring
 from salesintel_dagster.defs import verdicts
 from salesintel_dagster.defs.carousel_sync import judged_queues
+from salesintel_dagster.defs.leaving import Redact, leaving
 from salesintel_dagster.domain.checks import MAX_OFFENDERS_NAMED
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.errors import SalesIntelError, SettingInvalid
@@ -41,8 +43,10 @@ class RepairConfig(dg.Config):
 
 def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
     """Return the checks, the daily job with its schedule, and the repair job."""
+    redact = wiring.redaction(settings)
 
     @dg.multi_asset_check(name=QUEUE_CHECKS, specs=verdicts.specs(OF_QUEUES), can_subset=True)
+    @leaving(redact)
     def queue_checks(
         context: dg.AssetCheckExecutionContext, sold_event_queues: dg.ResourceParam[EventQueueWatch]
     ) -> Iterator[dg.AssetCheckResult]:
@@ -55,6 +59,7 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
     @dg.multi_asset_check(
         name=TABLE_CHECKS, specs=verdicts.specs(of_table(settings.embedding_dimension)), can_subset=True
     )
+    @leaving(redact)
     def table_checks(
         context: dg.AssetCheckExecutionContext,
         history_facts: dg.ResourceParam[HistoryFacts],
@@ -80,7 +85,7 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
         tags={"dagster/max_runtime": str(settings.run_max_seconds)},
     )
     return dg.Definitions(
-        asset_checks=[queue_checks, table_checks], jobs=[job, _repair_job(settings)], schedules=[_schedule()]
+        asset_checks=[queue_checks, table_checks], jobs=[job, _repair_job(settings, redact)], schedules=[_schedule()]
     )
 
 
@@ -99,8 +104,9 @@ def _schedule() -> dg.ScheduleDefinition:
     return sales_history_reconcile_daily
 
 
-def _repair_job(settings: Settings) -> dg.JobDefinition:
+def _repair_job(settings: Settings, redact: Redact) -> dg.JobDefinition:
     @dg.op(name=REPAIR_STEP)
+    @leaving(redact)
     def repair_sales_history(
         context: dg.OpExecutionContext, config: RepairConfig, reconciliation: dg.ResourceParam[Reconciliation]
     ) -> None:

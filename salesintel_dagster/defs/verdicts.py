@@ -7,6 +7,9 @@ import dagster as dg
 
 from salesintel_dagster.domain.checks import Promise, Severity, Verdict
 
+KEPT = "kept"
+RECORDS_LOOKED_AT = 20
+
 
 def specs(promises: Iterable[Promise]) -> list[dg.AssetCheckSpec]:
     """Return the checks as the UI lists them."""
@@ -26,9 +29,12 @@ def evaluation(found: Verdict) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(asset_key=dg.AssetKey(found.promise.stage), **_outcome(found))
 
 
-def changed(instance: dg.DagsterInstance, verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """Return the verdicts that differ from the one recorded last; one that was never recorded counts as kept."""
-    return [found for found in verdicts if found.passed is not _last_passed(instance, found)]
+def changed(instance: dg.DagsterInstance, verdicts: Iterable[Verdict], *, first: bool = False) -> list[Verdict]:
+    """Return the verdicts that differ from the one recorded last: passed or not, a warning or an error.
+
+    One that was never recorded counts as kept, unless the `first` one is to be recorded whatever it is.
+    """
+    return [found for found in verdicts if _state(found) != (_recorded(instance, found) or (None if first else KEPT))]
 
 
 def named(verdicts: Sequence[Verdict]) -> str:
@@ -36,13 +42,19 @@ def named(verdicts: Sequence[Verdict]) -> str:
     return ", ".join(f"{found.promise.name} {'passed' if found.passed else 'failed'}" for found in verdicts)
 
 
-def _last_passed(instance: dg.DagsterInstance, found: Verdict) -> bool:
+def _state(found: Verdict) -> str:
+    return KEPT if found.passed else found.severity.value
+
+
+def _recorded(instance: dg.DagsterInstance, found: Verdict) -> str | None:
+    """Return the state recorded last; an evaluation that is only planned, by a run under way, says nothing."""
     key = dg.AssetCheckKey(dg.AssetKey(found.promise.stage), found.promise.name)
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
-    entry = records[key].event if key in records else None
-    if entry is None or entry.dagster_event is None:
-        return True
-    return bool(entry.dagster_event.asset_check_evaluation_data.passed)
+    for record in instance.event_log_storage.get_asset_check_execution_history(key, RECORDS_LOOKED_AT):
+        event = record.event.dagster_event if record.event else None
+        if event is not None and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            told = event.asset_check_evaluation_data
+            return KEPT if told.passed else told.severity.value
+    return None
 
 
 def _outcome(found: Verdict) -> dict[str, Any]:

@@ -9,7 +9,7 @@ much. Removing twice is removing once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 MARK = "[redacted]"
@@ -60,6 +60,51 @@ class Redaction:
         for shape in _SHAPES:
             text = shape.sub(MARK, text)
         return text
+
+
+def without_secrets(error: Exception, redact: Callable[[str], str]) -> Exception:
+    """Return the error itself where nothing in it or its causes is secret, else one that tells the same without.
+
+    The substitute has the name, the traceback and the causes of the first, each in its redacted words; it is of no
+    class of ours, since whatever an error carries beside its words may hold the secret, too.
+    """
+    told = list(_chain(error))
+    if all(redact(text) == text for each in told for text in _texts(each)):
+        return error
+    substitutes = {id(each): _substitute(each, redact) for each in told}
+    for each in told:
+        substitute = substitutes[id(each)]
+        substitute.__context__ = substitutes.get(id(each.__context__))
+        substitute.__cause__ = substitutes.get(id(each.__cause__))
+        substitute.__suppress_context__ = each.__suppress_context__
+    return substitutes[id(error)]
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and whatever Python would print with it, each once."""
+    seen: dict[int, BaseException] = {}
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen[id(each)] = each
+            waiting += [each.__cause__, each.__context__]
+    yield from seen.values()
+
+
+def _texts(error: BaseException) -> Iterator[str]:
+    yield str(error)
+    yield from getattr(error, "__notes__", ())
+
+
+def _substitute(error: BaseException, redact: Callable[[str], str]) -> Exception:
+    kind = type(error)
+    named = type(kind.__name__, (Exception,), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
+    words, *notes = map(redact, _texts(error))
+    substitute: Exception = named(words)
+    for note in notes:
+        substitute.add_note(note)
+    return substitute.with_traceback(error.__traceback__)
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -20,9 +20,7 @@ MANIFEST_BYTES = 2 * 1024 * 1024
 LEFT_TO_AWS = "S3 Tables expires snapshots and removes unreferenced files itself, by the table bucket's settings"
 FULL_FILE_ROWS = 2_000
 """A data file of so many rows is not made any larger: one chunk of a day's write, 8 MB of vectors. Most days are less.
-
-A chunk is copied on its way (cast, partition filter, encoder, compressor). Measured, 10,000 rows outside Dagster: the
-write peaks at 433 MB with chunks of 5,000 (111 of them Arrow's), 350 with 2,500, 328 with 2,000, 326 with 1,000.
+Measured, 10,000 rows: the write peaks at 433 MB with chunks of 5,000, 350 with 2,500, 328 with 2,000, 326 with 1,000.
 """
 ROWS_A_COMMIT = 100_000
 """Rows that one commit of compaction writes anew: 400 MB of vectors, a few seconds."""

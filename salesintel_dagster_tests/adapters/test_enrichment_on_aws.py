@@ -145,7 +145,13 @@ def _allowed() -> set[str]:
     class Loader(yaml.SafeLoader):
         """YAML with CloudFormation's short functions read as their arguments."""
 
-    Loader.add_multi_constructor("!", lambda loader, _suffix, node: loader.construct_scalar(node))
+    def argument(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> object:
+        if isinstance(node, yaml.ScalarNode):
+            return loader.construct_scalar(node)
+        assert isinstance(node, yaml.SequenceNode)
+        return loader.construct_sequence(node, deep=True)
+
+    Loader.add_multi_constructor("!", argument)
     parsed = yaml.load(template(), Loader)  # noqa: S506 - a SafeLoader underneath
     statements = parsed["Resources"]["EnrichmentPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     for statement in statements:

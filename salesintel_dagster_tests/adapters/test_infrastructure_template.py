@@ -107,7 +107,7 @@ class TestTemplate:
         allowed = {action for statement in policy["Statement"] for action in _listed(statement["Action"])}
         assert {IAM_ACTIONS[operation] for operation in called} == allowed - OTHER_ACTIONS
 
-    @pytest.mark.parametrize("name", ["ExportPolicy", "AlertsPolicy", "ComputeLogsPolicy"])
+    @pytest.mark.parametrize("name", ["ExportPolicy", "AlertsPolicy", "ComputeLogsPolicy", "SyncPolicy"])
     def test_a_policy_allows_nothing_to_everything(self, parsed: dict[str, Any], name: str) -> None:
         for statement in parsed["Resources"][name]["Properties"]["PolicyDocument"]["Statement"]:
             actions, targets = _listed(statement["Action"]), _listed(statement["Resource"])
@@ -115,9 +115,12 @@ class TestTemplate:
             if statement["Sid"] == "PutMetrics":
                 assert statement["Condition"] == {"StringEquals": {"cloudwatch:namespace": NAMESPACE}}
                 continue
+            if statement["Sid"] == "ReadTheOldestAge":
+                assert actions == ["cloudwatch:GetMetricStatistics"]
+                continue
             for target in targets:
                 ((_, text),) = target.items()
-                ours = ("arn:", "${", "AnalyticsBucket", "ExportProgressTable", "AlertsTopic")
+                ours = ("arn:", "${", "AnalyticsBucket", "ExportProgressTable", "AlertsTopic", "SoldEvent", *TABLES)
                 assert text.startswith(ours), statement["Sid"]
                 assert "*" not in text or text.endswith("/*"), statement["Sid"]
 
@@ -135,6 +138,7 @@ class TestTemplate:
         assert set(statement["Condition"]["StringEquals"]) == {"kms:ViaService"}
 
 
+TABLES = ("SalesIntelligenceTable", "IdempotencyTable")
 IAM_ACTIONS = {
     "PutObject": "s3:PutObject",
     "CreateMultipartUpload": "s3:PutObject",

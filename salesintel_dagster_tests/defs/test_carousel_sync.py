@@ -129,6 +129,24 @@ class TestTheQueueSensor:
         assert (asked.run_config, asked.tags, asked.run_key) == ({}, {}, None)
         assert [one.receives for one in sync.world.queue.messages] == [0]
 
+    def test_j1_a_run_that_was_killed_is_ended_once_it_is_silent_and_the_next_is_asked_for(self, sync: DagsterSync):
+        run = sync.instance.create_run_for_job(
+            sync.definitions.resolve_job_def(JOB), status=dg.DagsterRunStatus.STARTED
+        )
+        sync.tick(QUEUE)
+        sync.instance.event_log_storage.claim_concurrency_slot(POOL, run.run_id, "sales_history")
+        sync.world.send(sold("S-1"))
+        sync.world.now = datetime.now(UTC)
+        silent = QUICK.event_visibility_seconds + QUICK.event_idle_seconds
+        for seconds, status in ((silent - 5, "STARTED"), (10, "FAILURE")):
+            sync.world.now += timedelta(seconds=seconds)
+            sync.watch()
+            found = sync.instance.get_run_by_id(run.run_id)
+            assert found is not None
+            assert found.status.value == status
+        assert sync.instance.event_log_storage.get_concurrency_info(POOL).active_slot_count == 0
+        assert isinstance(sync.tick(QUEUE), dg.RunRequest)
+
     def test_the_pool_takes_one_run_unless_somebody_chose_otherwise(self, sync: DagsterSync):
         storage = sync.instance.event_log_storage
         sync.tick(QUEUE)
@@ -137,6 +155,7 @@ class TestTheQueueSensor:
 
 class TestTheWatch:
     def test_f17_dead_letters_and_quarantine_are_told_when_they_change(self, sync: DagsterSync):
+        assert [event.passed for event in sync.watch().asset_events] == [True] * 4
         assert sync.watch().asset_events == []
         sync.queues.dead, sync.queues.kept = 1, 2
         assert failed(sync.watch().asset_events) == ["event_dead_letters_are_empty", "event_quarantine_is_empty"]
@@ -154,9 +173,22 @@ class TestTheWatch:
     ):
         sync.queues.oldest = OldestAge(days * 86_400, "as CloudWatch tells")
         found = sync.watch().asset_events
-        assert [(one.check_name, one.severity) for one in found] == (
+        assert [(one.check_name, one.severity) for one in found if not one.passed] == (
             [("no_event_is_about_to_expire", severity)] if severity else []
         )
+
+    def test_f26_a_warning_that_becomes_an_error_is_told_again(self, sync: DagsterSync):
+        for days, told_of in [(2.1, 1), (2.2, 0), (3.1, 1), (3.2, 0), (0.1, 1)]:
+            sync.queues.oldest = OldestAge(days * 86_400, "as CloudWatch tells")
+            names = [event.check_name for event in sync.watch().asset_events]
+            assert names.count("no_event_is_about_to_expire") == told_of, days
+        assert len(incidents(sync)) == 2
+
+    def test_a_check_that_a_run_under_way_has_only_planned_says_nothing_new(self, sync: DagsterSync):
+        sync.watch()
+        job = sync.definitions.resolve_implicit_global_asset_job_def()
+        sync.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+        assert sync.watch().asset_events == []
 
     def test_f26_without_a_metric_the_time_without_a_drain_warns(self, sync: DagsterSync):
         sync.world.now = datetime.now(UTC)
@@ -178,7 +210,7 @@ class TestTheWatch:
 
     def test_f18_attributes_that_contradict_the_design_warn(self, sync: DagsterSync):
         sync.queues.changed = {"dead_letters": None}
-        [found] = sync.watch().asset_events
+        [found] = [event for event in sync.watch().asset_events if not event.passed]
         assert (found.check_name, found.severity) == ("event_queues_are_as_designed", dg.AssetCheckSeverity.WARN)
         assert "has no redrive policy" in str(found.metadata["offenders_named"].value)
 
