@@ -18,7 +18,7 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 
 from salesintel_dagster.commands.app import main
 from salesintel_dagster.definitions import build
-from salesintel_dagster.defs import maintenance, resources, ttl_backfill
+from salesintel_dagster.defs import maintenance, resources, sales_history_checks, ttl_backfill
 from salesintel_dagster.settings import Settings
 
 DAY = date(2026, 11, 19)
@@ -42,6 +42,9 @@ COMMANDS = (
 WET = {"dry_run": False}
 CONFIGS: Mapping[str, Any] = {
     maintenance.JOB: {"ops": {maintenance.STEP: {"config": WET}}},
+    sales_history_checks.REPAIR_JOB: {
+        "ops": {sales_history_checks.REPAIR_STEP: {"config": {**WET, "days": [DAY.isoformat()]}}}
+    },
     ttl_backfill.JOB: {"ops": {ttl_backfill.STEP: {"config": WET}}},
 }
 
