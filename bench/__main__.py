@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 
-from bench import enrichment
+from bench import enrichment, event_latency, reliability
+from bench.events import events
 from bench.guard import guard
 from bench.sales import sales
 from bench.stage import Measured, Stage, measured, server, stage
@@ -119,6 +120,8 @@ BENCHES: dict[str, tuple[Callable[[], None], str]] = {
     "backfill365": (lambda: backfill(365, 30), "365 days, the same way"),
     "sales": (sales, "the sales repository beside bare boto3 calls"),
     "enrichment": (enrichment.bench, "1,000 products enriched, and a kill at half"),
+    "events": (events, "a backlog of events beside one event at a time and bare boto3 calls"),
+    "event_latency": (lambda: event_latency.event_latency([]), "from put_events to both stores at one event a second"),
     "upkeep": (upkeep, "commits on day 30, 365 and 3,650 of a table that is kept"),
     "guard": (guard, "guarded image downloads beside plain ones"),
 }
@@ -131,9 +134,15 @@ def listed() -> str:
 
 
 def main(names: list[str]) -> None:
-    """Run the benches named, or all."""
+    """Run the benches named, or all; `reliability` and `event_latency` have options, and the first is not among all."""
+    if names[:1] == ["reliability"]:
+        reliability.reliability(names[1:])
+        return
+    if names[:1] == ["event_latency"]:
+        event_latency.event_latency(names[1:])
+        return
     if {"--help", "-h"} & set(names):
-        print(f"{__doc__}\n{listed()}")
+        print(f"{__doc__}\n{listed()}\n  reliability   everything killed in turn while events arrive; on its own only")
         return
     unknown = set(names) - set(BENCHES)
     if unknown:

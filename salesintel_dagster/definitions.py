@@ -12,6 +12,7 @@ from salesintel_dagster.defs import (
     late_days,
     maintenance,
     resources,
+    sales_history_checks,
     smartgo_export,
     ttl_backfill,
 )
@@ -24,6 +25,7 @@ def build(settings: Settings, **overrides: object) -> dg.Definitions:
         smartgo_export.build(settings),
         late_days.build(settings),
         carousel_sync.build(settings),
+        sales_history_checks.build(settings),
         enrichment.build(settings),
         alerts.build(settings),
         maintenance.build(settings),

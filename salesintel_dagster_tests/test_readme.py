@@ -30,6 +30,7 @@ STANDS_FOR = {
     "COMMAND": "status",
     "my_sales.csv": "README.md",
     "sales.jsonl": "README.md",
+    "events.jsonl": "README.md",
     "my_photos": ".",
     "CATALOG.csv": "README.md",
 }

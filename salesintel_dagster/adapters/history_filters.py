@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from salesintel_dagster.domain.keyed_table import TableMonth
+
 if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression
 
@@ -29,6 +31,14 @@ def of_sales(rows: pa.Table) -> BooleanExpression:
         for (tenant, year, month), ids in sorted(sales.items())
     ]
     return reduce(Or, months)
+
+
+def of_month(month: TableMonth) -> BooleanExpression:
+    """Return the rows of one partition."""
+    from pyiceberg.expressions import And, EqualTo  # noqa: PLC0415 - see of_sales
+
+    equal: Callable[[str, object], BooleanExpression] = EqualTo  # type: ignore[assignment]  # pydantic's signature
+    return And(*(equal(name, value) for name, value in month._asdict().items()))
 
 
 def day_of(tenant_id: str, day: date, sale_ids: Collection[str] | None = None) -> BooleanExpression:

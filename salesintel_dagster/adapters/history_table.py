@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from salesintel_dagster.adapters.commit_attempts import CommitAttempts
 from salesintel_dagster.adapters.commit_witness import CommitWitness
 from salesintel_dagster.adapters.history_filters import day_of, of_sales
+from salesintel_dagster.adapters.history_index import HistoryIndex
 from salesintel_dagster.adapters.opened_table import OpenedTable
 from salesintel_dagster.adapters.planned_files import scan
 from salesintel_dagster.adapters.table_layout import HISTORY_TABLE
@@ -60,6 +61,7 @@ class IcebergHistoryTable(KeyedTable):
         self._clock = clock
         self._attempts = CommitAttempts(clock, retry)
         self._load = OpenedTable(connect, name, HISTORY_SCHEMA)
+        self._index = HistoryIndex()
 
     def write_new(self, rows: pa.Table, properties: Mapping[str, str]) -> KeyedCommit:
         """Write those of the rows that the table does not hold, in one commit. See the port for what is raised."""
@@ -67,7 +69,7 @@ class IcebergHistoryTable(KeyedTable):
             raise SchemaDrift(f"rows come with columns {rows.schema.names}, expected {HISTORY_SCHEMA.names}")
         if repeated := repeated_sale_ids(rows.select(KEY)):
             raise DuplicateKeys(f"sale ids that occur more than once in a batch: {', '.join(repeated)}")
-        writing = _Writing(rows, properties)
+        writing = _Writing(rows, properties, self._index)
         started = self._clock.monotonic()
         tries, _ = self._attempts.until_done(lambda: writing.attempt(self._load()))
         return writing.commit(tries, self._clock.monotonic() - started)
@@ -93,6 +95,7 @@ class _Writing:
 
     rows: pa.Table
     properties: Mapping[str, str]
+    index: HistoryIndex
     witness: CommitWitness = field(default_factory=CommitWitness)
     new: pa.Table = field(init=False)
     conflicts: dict[SaleIdentity, str] = field(default_factory=dict)
@@ -101,7 +104,7 @@ class _Writing:
         """Put what is missing on top of the table's present state."""
         if self.witness.landed(table.metadata):
             return
-        held = _held(table, self.rows)
+        held = _held(table, self.index.may_hold(table, self.rows))
         self.new, older = self._judged(held)
         if not self.new.num_rows:
             return
@@ -155,6 +158,8 @@ def _told(rows: pa.Table | pa.RecordBatch) -> Iterator[tuple[SaleIdentity, str, 
 def _held(table: Table, rows: pa.Table) -> dict[SaleIdentity, _Held]:
     """Return what the table holds of the rows' sales. Raises DuplicateKeys where it holds one twice."""
     held: dict[SaleIdentity, _Held] = {}
+    if not rows.num_rows:
+        return held
     for batch in scan(table, of_sales(rows), _TOLD, HISTORY_SCHEMA):
         for identity, payload_hash, version in _told(batch):
             if identity in held:

@@ -92,7 +92,8 @@ class HttpImageFetcher(ImageFetcher):
         except socket.gaierror as error:
             kind = ImageRefused if error.errno in _UNRESOLVABLE else ImageTransient
             raise kind(ImageStatus.CONNECTION_ERROR, f"{target.host} does not resolve") from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
+            # The standard library's parsers let go a ValueError at a negative chunk or a boundary of 5,000 digits.
             reason = f"{target.host}: {type(error).__name__}"
             raise ImageTransient(ImageStatus.CONNECTION_ERROR, reason) from None
 
@@ -227,6 +228,6 @@ def _is_finished(response: http.client.HTTPResponse) -> bool:
     if not response.isclosed() and response.length is not None and response.length <= MAX_DRAINED_BYTES:
         try:
             response.read()
-        except (OSError, TooManyBytes, http.client.HTTPException):
+        except (OSError, TooManyBytes, http.client.HTTPException, ValueError):
             return False
     return response.isclosed()

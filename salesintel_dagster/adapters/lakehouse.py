@@ -30,13 +30,12 @@ from salesintel_dagster.domain.fingerprint import DAY_PROPERTY as DAY
 from salesintel_dagster.domain.fingerprint import SOURCE_PROPERTY as SOURCE
 from salesintel_dagster.domain.ports import Commit, DayFacts, DayScope, SalesTable
 from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster.domain.upkeep import FULL_FILE_ROWS
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
-CHUNK_ROWS = 5_000
-"""Rows in one data file and in memory at once: 20 MB of vectors. A usual day is one chunk and one file a tenant."""
 COMMIT_RETRY = RetryPolicy(retries=5, base_seconds=0.2, deadline_seconds=120.0)
 
 
@@ -50,7 +49,7 @@ class IcebergSalesTable(SalesTable):
         *,
         name: str = SALES_TABLE,
         retry: RetryPolicy = COMMIT_RETRY,
-        chunk_rows: int = CHUNK_ROWS,
+        chunk_rows: int = FULL_FILE_ROWS,
     ) -> None:
         self._clock = clock
         self._attempts = CommitAttempts(clock, retry)

@@ -40,7 +40,7 @@ def planned_dataset(table: Table, row_filter: BooleanExpression | None = None) -
     for task in table.scan(row_filter=row_filter or AlwaysTrue()).plan_files():
         if task.delete_files:
             raise SchemaDrift(f"{'.'.join(table.name())} has row-level deletes; compact it before reading it here")
-        filesystem, path = _where(table, task.file.file_path)
+        filesystem, path = where(table, task.file.file_path)
         fragments.append(parquet.make_fragment(path, filesystem, partition_expression=_certain(table, task.file)))
     return ds.FileSystemDataset(fragments, schema, parquet, filesystem)
 
@@ -54,8 +54,14 @@ def scan(
 
     dataset = planned_dataset(table, row_filter)
     wanted = expression_to_pyarrow(bind(table.schema(), row_filter, case_sensitive=True), table.schema())
+    # With threads Arrow runs ahead of its reader: 100,000 vectors took 79 to 111 MB of it, so 63, in the same time.
     scanner = dataset.scanner(
-        columns=list(columns), filter=wanted, batch_size=SCAN_ROWS, batch_readahead=1, fragment_readahead=1
+        columns=list(columns),
+        filter=wanted,
+        batch_size=SCAN_ROWS,
+        batch_readahead=1,
+        fragment_readahead=1,
+        use_threads=False,
     )
     target = pa.schema([schema.field(name) for name in columns])
     for batch in scanner.to_batches():
@@ -73,13 +79,14 @@ def dataset_of(table: Table, paths: Iterable[str]) -> ds.FileSystemDataset:
     filesystem: pa.fs.FileSystem = pa.fs.LocalFileSystem()
     fragments = []
     for location in paths:
-        filesystem, path = _where(table, location)
+        filesystem, path = where(table, location)
         fragments.append(parquet.make_fragment(path, filesystem))
     schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
     return ds.FileSystemDataset(fragments, schema, parquet, filesystem)
 
 
-def _where(table: Table, location: str) -> tuple[pa.fs.FileSystem, str]:
+def where(table: Table, location: str) -> tuple[pa.fs.FileSystem, str]:
+    """Return how and where Arrow finds a file of the table."""
     from pyiceberg.io.pyarrow import PyArrowFileIO  # noqa: PLC0415 - see planned_dataset
 
     if not isinstance(table.io, PyArrowFileIO):

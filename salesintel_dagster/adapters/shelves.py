@@ -1,31 +1,23 @@
-"""Dead letters, quarantine and the queue's entrance on SQS, and its CloudWatch measure of age, behind the ports."""
+"""Dead letters, quarantine and the queue's entrance on SQS, behind the ports."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from salesintel_dagster.adapters.aws import AwsClient, told
+from salesintel_dagster.adapters.aws import AwsClient
 from salesintel_dagster.adapters.queues import BATCH_ENTRIES, QueueAddress, SqsEventQueue, queued_message, sendable
-from salesintel_dagster.domain.clock import Clock
-from salesintel_dagster.domain.errors import MetricsUnread
 from salesintel_dagster.domain.event_queue import QueueDepth
 from salesintel_dagster.domain.message_shelf import (
     BodyRefused,
     MessageInlet,
     MessageShelf,
-    OldestMessage,
     ShelvedMessage,
 )
 
 LOOK_SECONDS = 1
 """A long poll asks every server of the queue: one that finds nothing means that nothing is there to be seen."""
-MEASURED_WITHIN = timedelta(minutes=15)
-PERIOD_SECONDS = 60
-NAMES_TOO_LARGE = "a message of the queue has at most {} bytes"
+TOO_LARGE = "a message of the queue has at most {} bytes"
 
 
 class SqsShelf(MessageShelf):
@@ -79,7 +71,7 @@ class SqsInlet(MessageInlet):
     def send(self, bodies: Sequence[str]) -> tuple[BodyRefused, ...]:
         """Send the bodies, in as many calls as SQS needs. Raises QueueUnavailable."""
         large = [number for number, body in enumerate(bodies) if len(body.encode()) > self._max_bytes]
-        refused = [BodyRefused(number, NAMES_TOO_LARGE.format(self._max_bytes)) for number in large]
+        refused = [BodyRefused(number, TOO_LARGE.format(self._max_bytes)) for number in large]
         entries = [
             {"Id": str(number), "MessageBody": body, "MessageAttributes": {}}
             for number, body in enumerate(bodies)
@@ -90,32 +82,6 @@ class SqsInlet(MessageInlet):
                 answer = self._client.send_message_batch(QueueUrl=self._queue.url, Entries=batch)
             refused += [BodyRefused(int(one["Id"]), str(one.get("Code"))) for one in answer.get("Failed", ())]
         return tuple(refused)
-
-
-class CloudWatchOldestMessage(OldestMessage):
-    """SQS's own measure, which CloudWatch has a few minutes late and only for a queue in use."""
-
-    def __init__(self, client: AwsClient, clock: Clock) -> None:
-        self._client = client
-        self._clock = clock
-
-    def age_seconds(self, queue: str) -> float | None:
-        """Return the newest of the last quarter of an hour. Raises MetricsUnread."""
-        now = self._clock.now()
-        try:
-            answer = self._client.get_metric_statistics(
-                Namespace="AWS/SQS",
-                MetricName="ApproximateAgeOfOldestMessage",
-                Dimensions=[{"Name": "QueueName", "Value": queue}],
-                StartTime=now - MEASURED_WITHIN,
-                EndTime=now,
-                Period=PERIOD_SECONDS,
-                Statistics=["Maximum"],
-            )
-        except (ClientError, BotoCoreError) as error:
-            raise MetricsUnread(f"CloudWatch namespace AWS/SQS: {told(error)}") from None
-        points = sorted(answer.get("Datapoints", ()), key=lambda point: point["Timestamp"])
-        return float(points[-1]["Maximum"]) if points else None
 
 
 def _shelved(found: dict[str, Any]) -> ShelvedMessage:

@@ -25,7 +25,7 @@ NAMESPACE = "pricing_intelligence"
 SALES_TABLE = "smartgo_sales"
 HISTORY_TABLE = "sales_history"
 ENRICHMENT_TABLE = "product_enrichment"
-TABLES = (SALES_TABLE, ENRICHMENT_TABLE)
+TABLES = (SALES_TABLE, HISTORY_TABLE, ENRICHMENT_TABLE)
 """Every table that upkeep looks after."""
 PARTITION_COLUMNS = ("tenant_id", "year", "month")
 PARTITION_FIELD_IDS_FROM = 1000

@@ -15,8 +15,10 @@ from typing import NoReturn
 
 import click
 
+from salesintel_dagster.commands.leaving import redaction
 from salesintel_dagster.commands.stopping import Stopped
 from salesintel_dagster.domain.errors import SalesIntelError
+from salesintel_dagster.domain.redaction import without_secrets
 
 COMMANDS = {
     "demo": "Seven days of sales through the whole export, on this machine alone.",
@@ -81,6 +83,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; an expected error is one sentence on standard error and an exit code."""
+    code: object
     try:
         code = cli(arguments, prog_name="salesintel", standalone_mode=False)
     except click.ClickException as error:
@@ -97,9 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _failed(str(error), 1)
     except OSError as error:  # a full disk, a folder that is not ours
         code = _failed(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 1)
+    except Exception as error:  # noqa: BLE001 - raised again: nobody knows what stands in it
+        code = without_secrets(error, redaction())
+    if isinstance(code, Exception):
+        raise code
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _failed(sentence: str, code: int) -> int:
-    click.echo(f"salesintel: {sentence}", err=True)
+    click.echo(f"salesintel: {redaction()(sentence)}", err=True)
     return code

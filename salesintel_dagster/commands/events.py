@@ -52,7 +52,7 @@ class Lines:
             number += 1
             if not line.strip():
                 continue
-            found = read_event_line(line.decode(errors="replace"), number, self.rules, check=self.check)
+            found = read_event_line(line.decode(errors="replace").strip(), number, self.rules, check=self.check)
             if isinstance(found, Rejection):
                 self.rejected.append((number, found))
             else:
@@ -143,15 +143,11 @@ def status(*, as_json: bool) -> None:
         from salesintel_dagster.domain.clock import SYSTEM_CLOCK  # noqa: PLC0415 - same
         from salesintel_dagster.flows.sync.state import state_of_events  # noqa: PLC0415 - same
         from salesintel_dagster.wiring import event_shelves as wired  # noqa: PLC0415 - boto3
-        from salesintel_dagster.wiring.events import event_queue  # noqa: PLC0415 - same
+        from salesintel_dagster.wiring.event_checks import event_queue_watch  # noqa: PLC0415 - same
 
         settings, clients = opened.settings, opened.clients
-        state = state_of_events(
-            (settings.event_queue_name, event_queue(settings, clients)),
-            (wired.dead_letters(settings, clients), wired.event_quarantine(settings, clients)),
-            wired.oldest_message(clients),
-            SYSTEM_CLOCK,
-        )
+        shelves = (wired.dead_letters(settings, clients), wired.event_quarantine(settings, clients))
+        state = state_of_events(event_queue_watch(settings, clients), *shelves, SYSTEM_CLOCK)
     output.show_state(state, as_json=as_json)
     if state.needs_a_person:
         sys.exit(1)

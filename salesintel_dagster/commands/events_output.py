@@ -78,7 +78,7 @@ def show_state(state: EventsState, *, as_json: bool) -> None:
 def show_list(found: Look, *, as_json: bool) -> None:
     """Tell what lies on a shelf, a line a message."""
     if as_json:
-        messages = [as_dict(one) for one in found.messages]
+        messages = [{**as_dict(one), "body": one.message.body} for one in found.messages]
         echo_json({"messages": messages, "not_looked_at": found.more, "held_by_others": found.held})
         return
     if found.messages:

@@ -32,7 +32,7 @@ def quarantine() -> None:
 
 @quarantine.command("list", short_help="The events in quarantine.", epilog="Example: salesintel events quarantine list")
 @LIMIT
-@JSON
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, whole events.")
 def list_(most: int, *, as_json: bool) -> None:
     """List the events in quarantine with their reasons, oldest first. Nothing is taken away."""
     with session() as opened:

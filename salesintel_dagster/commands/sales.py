@@ -102,8 +102,9 @@ def get(sale_id: str, tenant: str, *, as_json: bool) -> None:
 def put(file: str, tenant: str, *, as_json: bool) -> None:
     """Store the sales of FILE (- is standard input): one JSON object, an array of them, or one a line.
 
-    A sale that is there stays as it is: the same again is counted, another payload is a conflict. A line that breaks a
-    rule is told and stops no other. Exit code 1 when one was refused or in conflict.
+    A sale has productId, soldPrice, currency and soldAt, and what else is known: docs/sales-repository.md shows some.
+    One that is there stays as it is: the same again is counted, another payload is a conflict. A sale that breaks a
+    rule or has expired is told and stops no other. Exit code 1 when one was refused or in conflict.
     """
     from salesintel_dagster.commands import sales_output as output  # noqa: PLC0415 - after --help
     from salesintel_dagster.commands.sales_input import store_all  # noqa: PLC0415 - same

@@ -50,7 +50,7 @@ def show_page(page: SalePage, *, as_json: bool, prices: bool, vectors: bool) -> 
         counts = counted(int(str(one["sales"])), "sale")
         click.echo(f"{counts} in {one['currency']}: {one['lowest']} to {one['highest']}, middle {one['middle']}")
     if after is not None:
-        click.echo(f"There is more; the next page: --after '{printable(after)}'")
+        click.echo(f"There is more; the next page: --after '{after}'")
 
 
 def show_stored(stored: Stored, *, as_json: bool) -> None:
@@ -80,7 +80,6 @@ def show_deleted(sale: StoredSale, *, really: bool, as_json: bool) -> None:
 
 def _as_dict(sale: StoredSale) -> dict[str, object]:
     record = sale.record
-    expires = None if sale.ttl is None else datetime.fromtimestamp(sale.ttl, UTC)
     names = (*_FIELDS, "sold_at", "listed_price", "days_to_sell", "vendor_id", "description", "source_system")
     return {
         "tenant": record.tenant,
@@ -92,8 +91,16 @@ def _as_dict(sale: StoredSale) -> dict[str, object]:
         "event_version": record.event_version,
         "revision": sale.revision,
         "ttl": sale.ttl,
-        "expires_at": expires,
+        "expires_at": _expires_at(sale.ttl),
     }
+
+
+def _expires_at(ttl: int | None) -> datetime | None:
+    """Return when it expires; None for a ttl beyond the calendar, such as one that other software wrote in ms."""
+    try:
+        return None if ttl is None else datetime.fromtimestamp(ttl, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _cells(sale: StoredSale) -> list[str]:

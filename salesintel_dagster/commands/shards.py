@@ -19,24 +19,28 @@ def shards() -> None:
     epilog="Example: salesintel shards verify FILE --shards 10; or of what is there: --tenant carousel-labs",
 )
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), required=False, metavar="[FILE]")
-@click.option("--shards", "count", type=click.IntRange(1, 256), default=10, show_default=True, help="Of FILE's ids.")
+@click.option("--shards", "count", type=click.IntRange(1, 256), help="Over which to spread FILE's ids; 10 by default.")
 @click.option("--tenant", help="Count this tenant's sales in the table instead.")
 @click.option("--category", help="Of one category (GSI1); else all the tenant's sales by day (GSI2).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def verify(file: str | None, count: int, tenant: str | None, category: str | None, *, as_json: bool) -> None:
+def verify(file: str | None, count: int | None, tenant: str | None, category: str | None, *, as_json: bool) -> None:
     """Tell the sizes of the shards and the fullest over the mean, 1.05 at most; with few ids what chance explains.
 
     FILE holds one id a line (- is standard input). Exit code 1 when they are uneven.
     """
     from salesintel_dagster.commands.output import echo_json, echo_table  # noqa: PLC0415 - after --help
-    from salesintel_dagster.domain.shards import ShardDistribution, verify_shard_distribution  # noqa: PLC0415 - same
+    from salesintel_dagster.domain.shards import (  # noqa: PLC0415 - same
+        CATEGORY_SHARDS,
+        ShardDistribution,
+        verify_shard_distribution,
+    )
 
-    if (file is None) == (tenant is None) or (category is not None and tenant is None):
-        raise click.UsageError("give either FILE, or --tenant and with it --category if you like")
+    if (file is None) == (tenant is None) or (file is None and count is not None) or (tenant is None and category):
+        raise click.UsageError("give either FILE and --shards if you like, or --tenant and --category if you like")
     if file is not None:
         with click.open_file(file, "rb") as lines:
             ids = (line.decode("utf-8", "replace").rstrip("\r\n") for line in lines)
-            found = verify_shard_distribution((one for one in ids if one), count)
+            found = verify_shard_distribution((one for one in ids if one), count or CATEGORY_SHARDS)
     else:
         found = ShardDistribution(_census(str(tenant), category))
     told = {"ids": found.ids, "skew": round(found.skew, 4), "allowed": round(found.allowed_skew, 4)}

@@ -29,7 +29,7 @@ def backfill(*, really: bool, restart: bool, rate: int, as_json: bool) -> None:
 
     Over all tenants. An item that has a ttl is not touched. Killed at any moment, it goes on where it was.
     """
-    from salesintel_dagster.commands.output import echo_json, printable, say  # noqa: PLC0415 - after --help
+    from salesintel_dagster.commands.output import counted, echo_json, printable, say  # noqa: PLC0415 - after --help
     from salesintel_dagster.domain.clock import SYSTEM_CLOCK  # noqa: PLC0415 - same
     from salesintel_dagster.domain.ttl_backfill import TtlRehearsal, TtlTally  # noqa: PLC0415 - same
     from salesintel_dagster.flows.ttl_backfill import Pace, backfill_ttl, lines  # noqa: PLC0415 - same
@@ -40,6 +40,10 @@ def backfill(*, really: bool, restart: bool, rate: int, as_json: bool) -> None:
 
         store = wired.ttl_store(opened.settings, opened.clients)
         ports = store if really else TtlRehearsal(store)
+        begun = None if restart else ports.checkpoint()
+        if begun is not None:
+            done = counted(begun.tally.scanned, "item")
+            say(f"Going on behind the {done} of a backfill that did not end; --restart begins anew")
         for tally in backfill_ttl(ports, SYSTEM_CLOCK, Pace(items_per_second=rate), restart=restart):
             if SYSTEM_CLOCK.monotonic() - told_at >= SECONDS_BETWEEN_LINES:
                 told_at = SYSTEM_CLOCK.monotonic()

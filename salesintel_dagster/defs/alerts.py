@@ -13,6 +13,7 @@ import dagster as dg
 
 from salesintel_dagster import wiring
 from salesintel_dagster.defs.incidents import IncidentLog
+from salesintel_dagster.defs.leaving import leaving
 from salesintel_dagster.domain.alerts import AlertSink, Reached, Seen, incidents_in, plan, read_cursor, write_cursor
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.flows.alerting import Delivery, deliver
@@ -40,6 +41,7 @@ def build(
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Tells the alert sinks of failed checks, failed runs and a day that is missing at 04:00 UTC.",
     )
+    @leaving(redact)
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         told = tick(IncidentLog(context.instance, settings), sinks_of_tick(), context.cursor, redact, clock)
         context.update_cursor(write_cursor({name: delivery.reached for name, delivery in told.items()}))

@@ -7,20 +7,25 @@ the alerts sensor tells of it like of any other.
 
 import logging
 import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import dagster as dg
 
+from salesintel_dagster import wiring
 from salesintel_dagster.defs import describe, verdicts
 from salesintel_dagster.defs.enrichment_metadata import metadata
+from salesintel_dagster.defs.leaving import Redact, leaving, teller
 from salesintel_dagster.defs.one_run import limit_pool, under_way
+from salesintel_dagster.defs.silent_runs import end_silent_runs
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.column_meanings import ENRICHMENT_MEANINGS
 from salesintel_dagster.domain.enrichment.ports import BatchQueue, EnrichmentProvider, EnrichmentTable
 from salesintel_dagster.domain.enrichment.rows import ENRICHMENT_SCHEMA, PRODUCT_ENRICHMENT
 from salesintel_dagster.domain.errors import SalesIntelError
-from salesintel_dagster.flows.enrichment.checks import PROMISES, of_jobs, of_providers, of_queues
-from salesintel_dagster.flows.enrichment.parts import EnrichmentLedger, EnrichmentParts
+from salesintel_dagster.flows.enrichment.checks import PROMISES, JobBatches, of_jobs, of_providers, of_queues
+from salesintel_dagster.flows.enrichment.parts import LEASE_SECONDS, EnrichmentLedger, EnrichmentParts
 from salesintel_dagster.flows.enrichment.sweep import Swept, sweep
 from salesintel_dagster.flows.enrichment.work import Worker
 from salesintel_dagster.settings import Mode, Settings
@@ -35,6 +40,8 @@ POLL_SECONDS = 5.0
 """A run waits so long for the next batch before it ends: a start costs 5 CPU-s, a poll nothing."""
 QUEUE_TICK_SECONDS = 15
 WATCH_TICK_SECONDS = 60
+SILENT = timedelta(seconds=LEASE_SECONDS + 60)
+"""A worker that lives says something every round, or keeps a lease alive."""
 OWNERS = ("team:data-engineering",)
 log = logging.getLogger("salesintel.enrichment")
 
@@ -55,6 +62,7 @@ def asset_spec() -> dg.AssetSpec:
 
 def build(settings: Settings, clock: Clock = SYSTEM_CLOCK, *, poll_seconds: float = POLL_SECONDS) -> dg.Definitions:
     """Return the asset, its checks, its job and its sensors."""
+    redact = wiring.redaction(settings)
 
     @dg.multi_asset(
         name=PRODUCT_ENRICHMENT,
@@ -62,6 +70,7 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK, *, poll_seconds: floa
         check_specs=verdicts.specs(PROMISES),
         pool=POOL,
     )
+    @leaving(redact)
     def product_enrichment(
         context: dg.AssetExecutionContext,
         enrichment_ledger: dg.ResourceParam[EnrichmentLedger],
@@ -74,7 +83,7 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK, *, poll_seconds: floa
         began = clock.monotonic()
         try:
             sweep(enrichment_ledger, enrichment_queue, clock)
-            rounds = list(_worker(context, parts, settings, clock).drain(_seconds(settings), poll_seconds))
+            rounds = list(_worker(context, parts, settings, clock, redact).drain(_seconds(settings), poll_seconds))
             swept = sweep(enrichment_ledger, enrichment_queue, clock)
             judged = _judged(swept, enrichment_queue, enrichment_dead_letters, settings, clock)
             judged.append(of_providers(enrichment_table.provider_counts(), embedded=settings.mode is Mode.EMBEDDED))
@@ -95,15 +104,15 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK, *, poll_seconds: floa
         tags={"dagster/max_runtime": str(settings.run_max_seconds)},
     )
     return dg.Definitions(
-        assets=[product_enrichment], jobs=[job], sensors=[_queue_sensor(), _watch_sensor(settings, clock)]
+        assets=[product_enrichment],
+        jobs=[job],
+        sensors=[_queue_sensor(clock, redact), _watch_sensor(settings, clock, redact)],
     )
 
 
-def _worker(context: dg.AssetExecutionContext, parts: EnrichmentParts, settings: Settings, clock: Clock) -> Worker:
-    def tell(line: str) -> None:
-        context.log.info(line)
-        log.info(line)
-
+def _worker(
+    context: dg.AssetExecutionContext, parts: EnrichmentParts, settings: Settings, clock: Clock, redact: Redact
+) -> Worker:
     run_id = context.run.run_id
     return Worker(
         parts,
@@ -111,7 +120,7 @@ def _worker(context: dg.AssetExecutionContext, parts: EnrichmentParts, settings:
         run_id=run_id,
         new_token=lambda: f"{run_id}/{uuid.uuid4().hex}",
         clock=clock,
-        tell=tell,
+        tell=teller(context, log, redact),
     )
 
 
@@ -128,7 +137,7 @@ def _judged(
     ]
 
 
-def _queue_sensor() -> dg.SensorDefinition:
+def _queue_sensor(clock: Clock, redact: Redact) -> dg.SensorDefinition:
     @dg.sensor(
         name="product_enrichment_queue",
         job_name=JOB,
@@ -136,6 +145,7 @@ def _queue_sensor() -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Starts a run when batches wait and none is under way. Reads the queue's attributes alone.",
     )
+    @leaving(redact)
     def product_enrichment_queue(
         context: dg.SensorEvaluationContext, enrichment_queue: dg.ResourceParam[BatchQueue]
     ) -> dg.RunRequest | dg.SkipReason:
@@ -146,21 +156,22 @@ def _queue_sensor() -> dg.SensorDefinition:
             return dg.SkipReason(f"The queue cannot be looked at now: {error}.")
         if not depth.waiting:
             return dg.SkipReason(f"No batch waits; {depth.in_flight + depth.delayed} are at work or postponed.")
-        if under_way(context.instance, JOB):
+        if under_way(context.instance, JOB, clock.now()):
             return dg.SkipReason(f"{depth.waiting} batches wait for the run that is under way.")
         return dg.RunRequest()
 
     return product_enrichment_queue
 
 
-def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
+def _watch_sensor(settings: Settings, clock: Clock, redact: Redact) -> dg.SensorDefinition:
     @dg.sensor(
         name="product_enrichment_watch",
         minimum_interval_seconds=WATCH_TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Every minute: sends what was accepted and not sent, closes jobs that are done, and records the "
-        "checks of jobs and queues whose verdict has changed.",
+        description="Every minute: sends what was accepted and not sent, closes jobs that are done, ends runs that "
+        "died, and records the checks of jobs and queues whose verdict has changed.",
     )
+    @leaving(redact)
     def product_enrichment_watch(
         context: dg.SensorEvaluationContext,
         enrichment_ledger: dg.ResourceParam[EnrichmentLedger],
@@ -169,6 +180,7 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         try:
             swept = sweep(enrichment_ledger, enrichment_queue, clock)
+            end_silent_runs(context.instance, JOB, SILENT, clock.now(), _holders(swept.jobs, clock.now()))
             judged = _judged(swept, enrichment_queue, enrichment_dead_letters, settings, clock)
         except SalesIntelError as error:
             return dg.SkipReason(f"Enrichment cannot be judged now: {error}.")
@@ -181,3 +193,9 @@ def _watch_sensor(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         )
 
     return product_enrichment_watch
+
+
+def _holders(jobs: Sequence[JobBatches], now: datetime) -> set[str]:
+    """Return the ids of the runs that hold a lease now: an owner's name begins with its run's id."""
+    leases = (batch.held_at(now) for one in jobs for batch in one.batches)
+    return {lease.owner.partition("/")[0] for lease in leases if lease is not None}

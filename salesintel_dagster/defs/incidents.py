@@ -16,6 +16,7 @@ import dagster as dg
 
 from salesintel_dagster.defs.partitions import last_whole_day
 from salesintel_dagster.defs.smartgo_export import SCHEDULE_HOUR_UTC
+from salesintel_dagster.defs.verdicts import REPEATED
 from salesintel_dagster.domain.alerts import (
     FIRST_START_LOOKS_BACK,
     FRESH_BY,
@@ -85,7 +86,7 @@ class IncidentLog:
 
     def _of_check(self, position: int, entry: dg.EventLogEntry) -> Seen:
         found = entry.get_dagster_event().asset_check_evaluation_data
-        if found.passed:
+        if found.passed or REPEATED in found.metadata:
             return Seen(AlertKind.CHECK, position, _at(entry))
         asset = found.asset_key.to_user_string()
         facts = {name: str(value.value) for name, value in found.metadata.items()}

@@ -9,7 +9,9 @@ from datetime import date, timedelta
 
 import dagster as dg
 
+from salesintel_dagster import wiring
 from salesintel_dagster.defs.export_history import RANGE_END, RANGE_START, ExportHistory
+from salesintel_dagster.defs.leaving import leaving
 from salesintel_dagster.defs.smartgo_export import JOB, SCHEDULE_HOUR_UTC
 from salesintel_dagster.domain.calendar import days_between
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
@@ -87,6 +89,7 @@ def _missing(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         description=f"Every 10 minutes: export the days of the last {MISSING_DAYS}, from the schedule's first night "
         "on, that were never exported, after downtime or a failed night. A failed day is tried 5 times over 17 hours.",
     )
+    @leaving(wiring.redaction(settings))
     def smartgo_missing_days(context: dg.SensorEvaluationContext) -> Asked:
         history = ExportHistory(context.instance)
         missing = missing_days(_newest(settings, clock), history.exported(), history.first_night())
@@ -110,6 +113,7 @@ def _late(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         description=f"After each nightly run: compare the {LOOK_BACK_DAYS} days before it with their source by count "
         "and checksum, and export those that differ once more.",
     )
+    @leaving(wiring.redaction(settings))
     def smartgo_late_days(
         context: dg.SensorEvaluationContext,
         smartgo_db: dg.ResourceParam[SaleSource],
@@ -144,6 +148,7 @@ def _lost(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Every 10 minutes: progress that says RUNNING although its run has ended or is gone becomes LOST.",
     )
+    @leaving(wiring.redaction(settings))
     def smartgo_lost_runs(
         context: dg.SensorEvaluationContext, dynamodb: dg.ResourceParam[ProgressLedger]
     ) -> dg.SkipReason:

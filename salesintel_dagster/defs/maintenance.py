@@ -4,10 +4,14 @@ Started by hand it is a dry run until told otherwise. What it finds is an observ
 snapshots, files and bytes plot over time where the table is looked at.
 """
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
 
+from salesintel_dagster import wiring
+from salesintel_dagster.defs.leaving import leaving, teller
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.table_keeper import TableKeeper
 from salesintel_dagster.domain.upkeep import UpkeepRules
@@ -18,6 +22,7 @@ JOB = "table_upkeep"
 STEP = "look_after_tables"
 """Not the job's name: in one repository an op and a job may not share theirs."""
 SCHEDULE_HOUR_UTC = 5
+log = logging.getLogger("salesintel.upkeep")
 
 
 class UpkeepConfig(dg.Config):
@@ -27,20 +32,19 @@ class UpkeepConfig(dg.Config):
     """Only tell what would be compacted, expired and removed. The schedule sets it to false."""
 
 
-@dg.op(name=STEP)
-def table_upkeep(
-    context: dg.OpExecutionContext, config: UpkeepConfig, table_keepers: dg.ResourceParam[tuple[TableKeeper, ...]]
+def _look_after_tables(
+    context: dg.OpExecutionContext, config: UpkeepConfig, keepers: tuple[TableKeeper, ...], tell: Callable[[str], None]
 ) -> None:
     """Compact, expire snapshots, remove unreferenced files, table by table; only tell what would be done in a dry run.
 
     A table or a step that fails does not keep the others from it; the run fails at the end and names them all.
     """
     failures: list[str] = []
-    for keeper in table_keepers:
+    for keeper in keepers:
         upkept = look_after(keeper, UpkeepRules(), SYSTEM_CLOCK, dry_run=config.dry_run)
         failures += upkept.failures
         for line in upkept.lines:
-            context.log.info("%s", line)
+            tell(line)
         if upkept.survey is not None:
             context.log_event(dg.AssetObservation(upkept.table, metadata=_metadata(upkept)))
     if failures:
@@ -49,6 +53,15 @@ def table_upkeep(
 
 def build(settings: Settings) -> dg.Definitions:
     """Return the upkeep job and its schedule."""
+    redact = wiring.redaction(settings)
+
+    @dg.op(name=STEP)
+    @leaving(redact)
+    def table_upkeep(
+        context: dg.OpExecutionContext, config: UpkeepConfig, table_keepers: dg.ResourceParam[tuple[TableKeeper, ...]]
+    ) -> None:
+        """Compact, expire snapshots, remove unreferenced files; only tell what would be done in a dry run."""
+        _look_after_tables(context, config, table_keepers, teller(context, log, redact))
 
     @dg.job(
         name=JOB,

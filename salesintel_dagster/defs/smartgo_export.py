@@ -7,14 +7,16 @@ when it is killed, and lets one bad day fail alone (docs/decisions/0003-one-step
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 
 import dagster as dg
 import pyarrow as pa
 
+from salesintel_dagster import wiring
 from salesintel_dagster.defs import describe
+from salesintel_dagster.defs.leaving import leaving, teller
 from salesintel_dagster.defs.partitions import daily, last_whole_day
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
@@ -29,7 +31,6 @@ from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.thumbnails import thumbnails
 from salesintel_dagster.settings import Settings
-from salesintel_dagster.wiring import export_rules
 
 STEP = "smartgo_export"
 GROUP = "smartgo_export"
@@ -118,6 +119,7 @@ def check_specs(settings: Settings, partitions: dg.PartitionsDefinition) -> list
 def build(settings: Settings) -> dg.Definitions:
     """Return the export's assets, checks, job and schedule."""
     partitions = daily(settings)
+    redact = wiring.redaction(settings)
 
     @dg.multi_asset(
         name=STEP,
@@ -128,6 +130,7 @@ def build(settings: Settings) -> dg.Definitions:
         backfill_policy=dg.BackfillPolicy.multi_run(settings.backfill_days_per_run),
         pool=STEP,
     )
+    @leaving(redact)
     def smartgo_export(
         context: dg.AssetExecutionContext,
         config: ExportConfig,
@@ -147,7 +150,7 @@ def build(settings: Settings) -> dg.Definitions:
             settings.zone,
             context.run.run_id,
             SYSTEM_CLOCK,
-            _log_to(context),
+            teller(context, log, redact),
             cloudwatch,
         )
         yield from _events(context, backfill)
@@ -162,15 +165,9 @@ def build(settings: Settings) -> dg.Definitions:
 
 
 def _rules(settings: Settings, config: ExportConfig, spend: SpendLedger) -> ExportRules:
-    return replace(export_rules(settings, spend), allow_empty=config.allow_empty, refetch_images=config.refetch_images)
-
-
-def _log_to(context: dg.AssetExecutionContext) -> Callable[[str], None]:
-    def tell(line: str) -> None:
-        context.log.info(line)
-        log.info(line)
-
-    return tell
+    return replace(
+        wiring.export_rules(settings, spend), allow_empty=config.allow_empty, refetch_images=config.refetch_images
+    )
 
 
 def _events(

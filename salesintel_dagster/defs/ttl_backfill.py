@@ -3,9 +3,14 @@
 The same flow as `salesintel ttl backfill`: either goes on where the other stopped.
 """
 
+import logging
+from collections.abc import Callable
+
 import dagster as dg
 from pydantic import Field
 
+from salesintel_dagster import wiring
+from salesintel_dagster.defs.leaving import leaving, teller
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.ttl_backfill import TtlRehearsal, TtlStore, TtlTally
 from salesintel_dagster.flows.ttl_backfill import (
@@ -22,6 +27,7 @@ JOB = "sales_ttl_backfill"
 STEP = "give_sales_a_ttl"
 """Not the job's name: in one repository an op and a job may not share theirs."""
 SECONDS_BETWEEN_LINES = 5.0
+log = logging.getLogger("salesintel.ttl")
 
 
 class TtlBackfillConfig(dg.Config):
@@ -35,23 +41,22 @@ class TtlBackfillConfig(dg.Config):
     restart: bool = Field(default=False, description="Begin anew instead of where an unfinished backfill stopped")
 
 
-@dg.op(name=STEP)
-def give_sales_a_ttl(
-    context: dg.OpExecutionContext, config: TtlBackfillConfig, sales_ttl_store: dg.ResourceParam[TtlStore]
+def _give_sales_a_ttl(
+    context: dg.OpExecutionContext, config: TtlBackfillConfig, given: TtlStore, tell: Callable[[str], None]
 ) -> None:
     """Give every item of the sales table that has no ttl the one of its day; only count them in a dry run.
 
     An item that has a ttl is not touched, one that went meanwhile is not made again. A killed run is gone on with.
     """
-    store = TtlRehearsal(sales_ttl_store) if config.dry_run else sales_ttl_store
+    store = TtlRehearsal(given) if config.dry_run else given
     pace = Pace(config.page_items, config.items_per_second)
     tally, told_at = TtlTally(), SYSTEM_CLOCK.monotonic()
     for tally in backfill_ttl(store, SYSTEM_CLOCK, pace, restart=config.restart):
         if SYSTEM_CLOCK.monotonic() - told_at >= SECONDS_BETWEEN_LINES:
             told_at = SYSTEM_CLOCK.monotonic()
-            context.log.info("%s", lines(tally, dry_run=config.dry_run)[0])
+            tell(lines(tally, dry_run=config.dry_run)[0])
     for line in lines(tally, dry_run=config.dry_run):
-        context.log.info("%s", line)
+        tell(line)
     counts = ("scanned", "there", "set_", "gone", "unreadable", "other", "too_old")
     numbers = {name.rstrip("_"): getattr(tally, name) for name in counts}
     context.add_output_metadata({"dry_run": config.dry_run, **numbers, "too_old_keys": list(tally.too_old_keys)})
@@ -59,6 +64,15 @@ def give_sales_a_ttl(
 
 def build(settings: Settings) -> dg.Definitions:
     """Return the backfill job. It has no schedule: sales that are written now have their ttl."""
+    redact = wiring.redaction(settings)
+
+    @dg.op(name=STEP)
+    @leaving(redact)
+    def give_sales_a_ttl(
+        context: dg.OpExecutionContext, config: TtlBackfillConfig, sales_ttl_store: dg.ResourceParam[TtlStore]
+    ) -> None:
+        """Give every item of the sales table that has no ttl the one of its day; only count them in a dry run."""
+        _give_sales_a_ttl(context, config, sales_ttl_store, teller(context, log, redact))
 
     @dg.job(
         name=JOB,

@@ -1,11 +1,16 @@
 """How verdicts that belong to no partition reach Dagster: as a run's check results, or recorded by a sensor."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from salesintel_dagster.domain.checks import Promise, Severity, Verdict
+
+KEPT = "kept"
+RECORDS_LOOKED_AT = 20
+REPEATED = "repeats"
+"""Metadata of an evaluation that says what the one before said: people were told of that one."""
 
 
 def specs(promises: Iterable[Promise]) -> list[dg.AssetCheckSpec]:
@@ -13,9 +18,12 @@ def specs(promises: Iterable[Promise]) -> list[dg.AssetCheckSpec]:
     return [dg.AssetCheckSpec(one.name, asset=one.stage, description=one.description) for one in promises]
 
 
-def result(found: Verdict) -> dg.AssetCheckResult:
-    """Return a verdict as the check's outcome: what was expected, what was found, first offenders."""
-    return dg.AssetCheckResult(asset_key=found.promise.stage, **_outcome(found))
+def result(found: Verdict, told: Mapping[str, str] | None = None) -> dg.AssetCheckResult:
+    """Return a verdict as the check's outcome: expected, found, first offenders, and what else is told."""
+    outcome = _outcome(found)
+    return dg.AssetCheckResult(
+        asset_key=found.promise.stage, **{**outcome, "metadata": {**outcome["metadata"], **(told or {})}}
+    )
 
 
 def evaluation(found: Verdict) -> dg.AssetCheckEvaluation:
@@ -23,9 +31,28 @@ def evaluation(found: Verdict) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(asset_key=dg.AssetKey(found.promise.stage), **_outcome(found))
 
 
-def changed(instance: dg.DagsterInstance, verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """Return the verdicts that differ from the one recorded last; one that was never recorded counts as kept."""
-    return [found for found in verdicts if found.passed is not _last_passed(instance, found)]
+def after_materialisation(
+    instance: dg.DagsterInstance, verdicts: Iterable[Verdict]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Yield every verdict for a run to record, those that have not changed marked as such: nobody is told again.
+
+    The UI shows "Not evaluated" for whatever was judged before the newest materialisation.
+    """
+    judged = list(verdicts)
+    new = {found.promise.name for found in changed(instance, judged, first=True)}
+    for found in judged:
+        outcome = _outcome(found)
+        if found.promise.name not in new:
+            outcome["metadata"][REPEATED] = "the verdict recorded before"
+        yield dg.AssetCheckEvaluation(asset_key=dg.AssetKey(found.promise.stage), **outcome)
+
+
+def changed(instance: dg.DagsterInstance, verdicts: Iterable[Verdict], *, first: bool = False) -> list[Verdict]:
+    """Return the verdicts that differ from the one recorded last: passed or not, a warning or an error.
+
+    One that was never recorded counts as kept, unless the `first` one is to be recorded whatever it is.
+    """
+    return [found for found in verdicts if _state(found) != (_recorded(instance, found) or (None if first else KEPT))]
 
 
 def named(verdicts: Sequence[Verdict]) -> str:
@@ -33,13 +60,19 @@ def named(verdicts: Sequence[Verdict]) -> str:
     return ", ".join(f"{found.promise.name} {'passed' if found.passed else 'failed'}" for found in verdicts)
 
 
-def _last_passed(instance: dg.DagsterInstance, found: Verdict) -> bool:
+def _state(found: Verdict) -> str:
+    return KEPT if found.passed else found.severity.value
+
+
+def _recorded(instance: dg.DagsterInstance, found: Verdict) -> str | None:
+    """Return the state recorded last; an evaluation that is only planned, by a run under way, says nothing."""
     key = dg.AssetCheckKey(dg.AssetKey(found.promise.stage), found.promise.name)
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
-    entry = records[key].event if key in records else None
-    if entry is None or entry.dagster_event is None:
-        return True
-    return bool(entry.dagster_event.asset_check_evaluation_data.passed)
+    for record in instance.event_log_storage.get_asset_check_execution_history(key, RECORDS_LOOKED_AT):
+        event = record.event.dagster_event if record.event else None
+        if event is not None and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            told = event.asset_check_evaluation_data
+            return KEPT if told.passed else told.severity.value
+    return None
 
 
 def _outcome(found: Verdict) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from salesintel_dagster.doctor import alerts, deployment, enrichment, export, instance, tables
+from salesintel_dagster.doctor import alerts, deployment, enrichment, events, export, instance, tables
 from salesintel_dagster.doctor.patient import Patient
 from salesintel_dagster.domain.diagnosis import Check
 from salesintel_dagster.domain.errors import SettingInvalid
@@ -17,6 +17,7 @@ CAPABILITIES: tuple[Callable[[Patient], Iterable[Check]], ...] = (
     deployment.checks,
     export.checks,
     tables.checks,
+    events.checks,
     enrichment.checks,
     alerts.checks,
     instance.checks,

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from salesintel_dagster.adapters.aws_probes import DENIED
 from salesintel_dagster.adapters.keepa import KEEPA_URL, provider_name
 from salesintel_dagster.doctor.patient import Patient
+from salesintel_dagster.doctor.queues import looked_at
 from salesintel_dagster.domain.diagnosis import Check, Finding, fail, ok, warn
 from salesintel_dagster.domain.enrichment.ports import BatchQueue
-from salesintel_dagster.domain.errors import QueueUnavailable
 from salesintel_dagster.domain.event_queue import QueueDepth
 from salesintel_dagster.settings import Mode, variable_of
 from salesintel_dagster.wiring import enrichment
 
 MADE_BY_DEPLOY = "salesintel deploy --apply makes it; the policy EnrichmentPolicy lets this role use it"
+USER = "the enrichment"
 KEY, URL = variable_of("keepa_key"), variable_of("keepa_url")
 
 
@@ -31,31 +31,23 @@ def checks(patient: Patient) -> Iterator[Check]:
 
 def waiting(queue: BatchQueue, name: str) -> Finding:
     """Count the batches that wait."""
-    depth = _depth(queue)
-    if isinstance(depth, Finding):
-        return depth
-    return ok(f"{name}: {depth.waiting} batches wait, {depth.in_flight} are at work or postponed")
+
+    def told(depth: QueueDepth) -> Finding:
+        return ok(f"{name}: {depth.waiting} batches wait, {depth.in_flight} are at work or postponed")
+
+    return looked_at(queue.depth, USER, told)
 
 
 def dead(queue: BatchQueue, name: str) -> Finding:
     """Count the dead letters."""
-    depth = _depth(queue)
-    if isinstance(depth, Finding):
-        return depth
-    letters = depth.total
-    if letters:
-        return warn(f"{name}: {letters} messages", "docs/alerts.md, no_dead_letters; salesintel enrich retry CATALOG")
-    return ok(f"{name}: no message")
 
+    def told(depth: QueueDepth) -> Finding:
+        if depth.total:
+            remedy = "docs/runbook.md, no_dead_letters; salesintel enrich retry CATALOG"
+            return warn(f"{name}: {depth.total} messages", remedy)
+        return ok(f"{name}: no message")
 
-def _depth(queue: BatchQueue) -> QueueDepth | Finding:
-    """Look at a queue; a role that is not the enrichment's may not, and need not. Raises QueueUnavailable."""
-    try:
-        return queue.depth()
-    except QueueUnavailable as error:
-        if not any(f": {code} " in str(error) for code in DENIED):
-            raise
-        return warn(str(error), "the enrichment's role needs the policy EnrichmentPolicy; this role does not")
+    return looked_at(queue.depth, USER, told)
 
 
 def provider(patient: Patient) -> Finding:

@@ -49,6 +49,16 @@ MEANINGS = {
 }
 """Sales, wherever they come from."""
 
+HISTORY_MEANINGS = MEANINGS | {
+    "sale_id": "The event's saleId; where it has none, `EVT-` and the event's own id. Unique per tenant",
+    "sold_date": "Calendar day of the sale in the partition zone",
+    "image_s3_key": "Object key of the picture, where the event names one",
+    "image_sha256": "Null: events carry no picture",
+    "embedding_vector": "float32 values that the event brought; null where it brought none, see embedding_status",
+    "preprocess_version": "Null: whoever made the vector prepared the picture",
+}
+"""The same where an event tells of them."""
+
 ENRICHMENT_MEANINGS = {
     "tenant_id": "Whose product it is",
     "product_id": "The catalog's own id of the product. Unique per tenant",

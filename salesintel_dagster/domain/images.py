@@ -20,7 +20,9 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAX_SCANS = 64
 """An ordinary progressive JPEG has about ten; each of a hostile one's thousands costs a pass over all its pixels."""
 MAX_SEGMENTS = 10_000
-"""A 10 MB colour profile takes 160 segments; ten million filling bytes would cost seconds."""
+"""A 10 MB colour profile takes 160 segments; ten million filling bytes or 800,000 chunks would cost seconds."""
+MAX_PNG_CHUNKS = 40_000
+"""10 MB of pixels in pieces of 512 bytes are 20,000; each of a hostile one's million costs the decoder 10 us."""
 
 _JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -78,7 +80,7 @@ def is_whole(data: bytes, header: ImageHeader) -> bool:
 
     A JPEG is whole when its end marker follows its pixel data, within which the marker cannot occur; what phones
     append after it does not matter. A PNG is whole when its chunks lead to IEND. A test compares both with a full
-    decode, which tells no more.
+    decode, which tells no more. Raises ImageRefused for a PNG in more pieces than any picture has.
     """
     if header.kind is ImageKind.PNG:
         return _png_is_whole(data)
@@ -126,14 +128,22 @@ def _png_header(data: bytes) -> ImageHeader:
     length, name, width, height = struct.unpack_from(">I4sII", data, len(PNG_MAGIC))
     if (length, name) != (13, b"IHDR") or 0 in {width, height}:
         raise _not_an_image("a PNG without a size")
-    return ImageHeader(ImageKind.PNG, width, height, len(PNG_MAGIC) + 13 + _PNG_CHUNK_OVERHEAD)
+    at = len(PNG_MAGIC) + length + _PNG_CHUNK_OVERHEAD
+    for _ in range(MAX_SEGMENTS):
+        length, name = struct.unpack_from(">I4s", data, at)
+        if name == b"IDAT":
+            return ImageHeader(ImageKind.PNG, width, height, at)
+        at += length + _PNG_CHUNK_OVERHEAD
+    raise _not_an_image(f"a PNG with more than {MAX_SEGMENTS} chunks before its pixels")
 
 
 def _png_is_whole(data: bytes) -> bool:
     at = len(PNG_MAGIC)
-    while at + _PNG_CHUNK_OVERHEAD <= len(data):
+    for _ in range(MAX_PNG_CHUNKS):
+        if at + _PNG_CHUNK_OVERHEAD > len(data):
+            return False
         length, name = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
         at += length + _PNG_CHUNK_OVERHEAD
         if name == b"IEND":
             return at <= len(data)
-    return False
+    raise _not_an_image(f"a PNG with more than {MAX_PNG_CHUNKS} chunks")

@@ -69,11 +69,3 @@ class MessageInlet(ABC):
     @abstractmethod
     def send(self, bodies: Sequence[str]) -> tuple[BodyRefused, ...]:
         """Put the bodies on the queue; return those that it did not take. Raises QueueUnavailable."""
-
-
-class OldestMessage(ABC):
-    """How old a queue's oldest message is, without receiving it: receiving counts against the message."""
-
-    @abstractmethod
-    def age_seconds(self, queue: str) -> float | None:
-        """Return the newest measurement of the last minutes; None where there is none. Raises MetricsUnread."""

@@ -8,11 +8,14 @@ much. Removing twice is removing once.
 
 from __future__ import annotations
 
+import base64
+import json
 import re
-from collections.abc import Iterable, Iterator
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from collections.abc import Callable, Iterable, Iterator
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 MARK = "[redacted]"
+MIN_BASE64_CHARACTERS = 8
 MIN_KNOWN_CHARACTERS = 4
 """A shorter known secret is left to the shapes: removing every `a` would leave no text."""
 
@@ -62,9 +65,57 @@ class Redaction:
         return text
 
 
+def without_secrets(error: Exception, redact: Callable[[str], str]) -> Exception:
+    """Return the error itself where nothing in it or its causes is secret, else one that tells the same without.
+
+    The substitute has the name, the traceback and the causes of the first, each in its redacted words; it is of no
+    class of ours, since whatever an error carries beside its words may hold the secret, too.
+    """
+    told = list(_chain(error))
+    if all(redact(text) == text for each in told for text in _texts(each)):
+        return error
+    substitutes = {id(each): _substitute(each, redact) for each in told}
+    for each in told:
+        substitute = substitutes[id(each)]
+        substitute.__context__ = substitutes.get(id(each.__context__))
+        substitute.__cause__ = substitutes.get(id(each.__cause__))
+        substitute.__suppress_context__ = each.__suppress_context__
+    return substitutes[id(error)]
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and whatever Python would print with it, each once."""
+    seen: dict[int, BaseException] = {}
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen[id(each)] = each
+            waiting += [each.__cause__, each.__context__]
+    yield from seen.values()
+
+
+def _texts(error: BaseException) -> Iterator[str]:
+    yield str(error)
+    yield from getattr(error, "__notes__", ())
+
+
+def _substitute(error: BaseException, redact: Callable[[str], str]) -> Exception:
+    kind = type(error)
+    named = type(kind.__name__, (Exception,), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
+    words, *notes = map(redact, _texts(error))
+    substitute: Exception = named(words)
+    for note in notes:
+        substitute.add_note(note)
+    return substitute.with_traceback(error.__traceback__)
+
+
 def _forms(secret: str) -> Iterator[str]:
     """Yield a known secret as it may stand in a text: itself, quoted, and the secret parts of a URL."""
-    yield from (secret, quote(secret, safe=""), unquote(secret), repr(secret)[1:-1])
+    for form in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
+        yield from (form, re.sub(r"%..", lambda found: found[0].lower(), form))
+    yield from (secret, unquote(secret), repr(secret)[1:-1], repr(secret.encode(errors="replace"))[2:-1])
+    yield from (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], *_in_base64(secret))
     try:
         parts = urlsplit(secret)
         password, path = parts.password, parts.path
@@ -75,6 +126,16 @@ def _forms(secret: str) -> Iterator[str]:
     yield from (password or "", unquote(password or ""))
     if parts.scheme in {"http", "https"}:
         yield from (path, path.rpartition("/")[2], parts.query, *(value for _, value in parse_qsl(parts.query)))
+
+
+def _in_base64(secret: str) -> Iterator[str]:
+    """Yield what stays the same of the secret within any text in base64, as in `user:secret` for an HTTP header."""
+    held = secret.encode(errors="replace")
+    for before in range(3):
+        text = base64.b64encode(bytes(before) + held).decode().rstrip("=")
+        kept = text[(0, 2, 3)[before] : len(text) - ((before + len(held)) % 3 > 0)]
+        if len(kept) >= MIN_BASE64_CHARACTERS:
+            yield from (kept, kept.replace("+", "-").replace("/", "_"))
 
 
 def _bare(url: re.Match[str]) -> str:

@@ -87,12 +87,12 @@ class SaleRecord:
             _text(name, getattr(self, name))
         for name in ("category", "brand", "vendor_id", "description"):
             _optional_text(self, name)
-        if self.condition not in CONDITIONS:
+        if not isinstance(self.condition, str) or self.condition not in CONDITIONS:
             raise SaleRefused("condition", shown(self.condition), f"one of {', '.join(sorted(CONDITIONS))}")
         object.__setattr__(self, "sold_price", _price("sold_price", self.sold_price))
         if self.listed_price is not None:
             object.__setattr__(self, "listed_price", _price("listed_price", self.listed_price))
-        if self.currency not in ISO_4217:
+        if not isinstance(self.currency, str) or self.currency not in ISO_4217:
             raise SaleRefused("currency", shown(self.currency), "a currency is an ISO 4217 code")
         object.__setattr__(self, "sold_at", _instant(self.sold_at))
         _sold_date(self.sold_date, self.sold_at)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from salesintel_dagster.domain.calendar import Hemisphere, season
 from salesintel_dagster.domain.errors import SaleRefused
 from salesintel_dagster.domain.payload_hash import payload_hash
+from salesintel_dagster.domain.retention import expires_on, is_expired, ttl_of
 from salesintel_dagster.domain.sale import PRICE_TEXT, generated_sale_id, normalised_condition, shown
 from salesintel_dagster.domain.sale_record import EmbeddingPointer, SaleRecord
 from salesintel_dagster.domain.tenancy import CallerContext
@@ -78,7 +79,8 @@ def read_json(text: str | bytes, most_bytes: int = MAX_BODY_BYTES) -> Any:  # no
         raise SaleRefused("body", "nested too deeply", "a sale is one JSON object") from None
     except (ValueError, InvalidOperation) as error:
         why = str(error) if isinstance(error, json.JSONDecodeError | _Refused) else type(error).__name__
-        raise SaleRefused("body", shown(text), f"strict JSON ({why})") from None
+        told = text if isinstance(text, str) else text.decode("utf-8", "replace")
+        raise SaleRefused("body", shown(told), f"strict JSON ({why})") from None
 
 
 def parse_request(given: object, context: CallerContext, rules: RequestRules) -> SaleRecord:
@@ -90,6 +92,14 @@ def parse_request(given: object, context: CallerContext, rules: RequestRules) ->
         return _record(given, context, rules)
     except SaleRefused as error:
         raise SaleRefused(wire_name(error.field), error.value, error.rule) from None
+
+
+def require_kept(record: SaleRecord, now: datetime) -> SaleRecord:
+    """Return the record. Raises SaleRefused for a sale that has expired already: it would be stored and never seen."""
+    if is_expired(ttl_of(record.sold_date), now):
+        rule = f"a sale is kept for two years; this one's ended on {expires_on(record.sold_date)}"
+        raise SaleRefused("soldAt", str(record.sold_date), rule)
+    return record
 
 
 def wire_name(field: str) -> str:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from salesintel_dagster.domain.errors import SaleRefused
 from salesintel_dagster.domain.sale import shown
@@ -69,8 +69,8 @@ def unescaped(part: str) -> str:
 
 
 def key_text(key: SaleKey) -> str:
-    """Return the key as one text for a command line: `2026-11-20#product#sale`."""
-    return "#".join((key.sold_date.isoformat(), escaped(key.product_id), escaped(key.sale_id)))
+    """Return the key as one text for a command line, `2026-11-20#product#sale`: no quote, blank or control in it."""
+    return "#".join((key.sold_date.isoformat(), quote(key.product_id, safe=""), quote(key.sale_id, safe="")))
 
 
 def read_key_text(text: str) -> SaleKey:
@@ -141,12 +141,17 @@ def index_keys(record: SaleRecord, shards: ShardCounts) -> dict[str, KeyPair]:
 
 
 def read_sale_key(pair: KeyPair) -> tuple[str, SaleKey] | None:
-    """Return the tenant and the key that a sale's key pair was made of; None where it is no sale's."""
+    """Return the tenant and the key that a sale's key pair was made of; None where it is no sale's.
+
+    Other software wrote ids unescaped: `100%` is no key of ours, since the sale read from it would be looked for under
+    `100%25`, where it is not.
+    """
     partition, sort = _SALE_PARTITION.fullmatch(pair.partition), _SALE_SORT_KEY.fullmatch(pair.sort)
     if partition is None or sort is None:
         return None
     try:
-        day = date.fromisoformat(sort[1])
+        tenant, product, sale_id = (unescaped(part) for part in (partition[1], partition[2], sort[2]))
+        key = SaleKey(date.fromisoformat(sort[1]), product, sale_id)
     except ValueError:
         return None
-    return unescaped(partition[1]), SaleKey(day, unescaped(partition[2]), unescaped(sort[2]))
+    return (tenant, key) if sale_key_pair(tenant, key) == pair else None

@@ -19,9 +19,9 @@ from functools import cache
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.errors import SaleRefused, SalesIntelError
 from salesintel_dagster.domain.redaction import Redaction
-from salesintel_dagster.domain.retention import expires_on, is_expired, ttl_of
+from salesintel_dagster.domain.retention import ttl_of
 from salesintel_dagster.domain.sale import shown
-from salesintel_dagster.domain.sale_request import RequestRules, parse_request, read_json, wire_name
+from salesintel_dagster.domain.sale_request import RequestRules, parse_request, read_json, require_kept, wire_name
 from salesintel_dagster.domain.sales_repository import PutOutcome, SaleWriter
 from salesintel_dagster.domain.tenancy import CallerContext
 
@@ -61,15 +61,14 @@ class StoreSale:
     def _stored(self, event: object) -> Response:
         given = event if isinstance(event, Mapping) else {}
         record = parse_request(read_json(_body(given)), CallerContext(_tenant(given)), self._rules)
-        ttl = ttl_of(record.sold_date)
-        if is_expired(ttl, self._clock.now()):
-            rule = f"a sale is kept for two years; this one's ended on {expires_on(record.sold_date)}"
-            raise SaleRefused("soldAt", str(record.sold_date), rule)
+        require_kept(record, self._clock.now())
         result = self._writer.put(CallerContext(record.tenant), record)
         if result.outcome is PutOutcome.CONFLICT:
             rule = "another payload is stored under this sale id; it was not changed"
             return _answer(409, {"error": "conflict", "saleId": record.sale_id, "rule": rule})
-        return _answer(201, {"saleId": record.sale_id, "ttl": ttl, "outcome": result.outcome.value})
+        return _answer(
+            201, {"saleId": record.sale_id, "ttl": ttl_of(record.sold_date), "outcome": result.outcome.value}
+        )
 
 
 def handle(event: object, _context: object = None) -> Response:

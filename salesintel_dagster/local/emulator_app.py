@@ -16,6 +16,7 @@ import os
 import re
 import signal
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -34,6 +35,10 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 IDLE_SECONDS = 0.2
 KEEP_SHARE = 10
 """Saving takes at most a tenth of the time: after a save of 0.1 s the next waits 1 s, however busy it is."""
+UNSAVED = Path(persistence.STATE_DIR) / "unsaved"
+"""There while a write has been answered and not saved: a SIGKILL now forgets what AWS would not."""
+QUEUES = "sqs"
+"""Saved last: a SIGKILL in the middle of a save may bring messages back, and lets none be gone before its effects."""
 READS = re.compile(rb"[.](Get|BatchGet|Describe|List|Query|Scan|Select|TransactGet|Head)[A-Za-z]*$")
 SCOPE = re.compile(rb"Credential=[^/]+/\d+/[^/]+/([a-z0-9-]+)/aws4_request")
 MODULES_WRITTEN = {
@@ -61,13 +66,16 @@ class Keeper:
         self._took_seconds = 0.0
 
     def note(self, headers: dict[bytes, bytes], method: str) -> None:
-        """Take note of an answered request."""
+        """Take note of a request that is about to be answered."""
         if method in ("GET", "HEAD") or READS.search(headers.get(b"x-amz-target", b"")):
             return
         scope = SCOPE.search(headers.get(b"authorization", b""))
         everything = set(ministack._build_persistence_save_dict())  # noqa: SLF001 - the version is pinned
         self._written |= MODULES_WRITTEN.get(scope[1] if scope else b"", everything)
         self._written_at = self._clock.monotonic()
+        if persistence.PERSIST_STATE:
+            UNSAVED.parent.mkdir(parents=True, exist_ok=True)
+            UNSAVED.touch()
 
     async def run(self) -> None:
         """Save for ever. Runs in the emulator's own loop: between two requests every service's state is whole."""
@@ -81,10 +89,12 @@ class Keeper:
 
     def _save(self) -> None:
         states = ministack._build_persistence_save_dict()  # noqa: SLF001 - the version is pinned
-        chosen = {name: states[name] for name in self._written if name in states}
+        order = sorted(self._written, key=lambda name: (name == QUEUES, name))
+        chosen = {name: states[name] for name in order if name in states}
         self._written = set()
         began = self._clock.monotonic()
         persistence.save_all(chosen)
+        UNSAVED.unlink(missing_ok=True)
         self._saved_at = self._clock.monotonic()
         self._took_seconds = self._saved_at - began
 
@@ -104,8 +114,13 @@ def guarded(app: App, port: int, keeper: Keeper) -> App:
         if strange or administration or b"origin" in headers or method == "OPTIONS":
             await _refuse(scope, send)
             return
-        await app(scope, receive, send)
-        keeper.note(headers, method)
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                keeper.note(headers, method)  # before the client can act on it
+            await send(message)
+
+        await app(scope, receive, answer)
 
     return guard
 

@@ -21,7 +21,9 @@ class EventSettings(DeploymentSettings):
     event_quarantine: str | None = Field(None, description="Its quarantine queue; derived from the stage if not set")
     receipts_table: str | None = Field(None, description="Receipts table; derived from the stage if not set")
     event_batch_messages: int = Field(100, ge=1, le=1000, description="Messages in one micro-batch, at most")
-    event_gather_seconds: float = Field(5.0, ge=0, le=30, description="Longest gathering of one micro-batch")
+    event_gather_seconds: float = Field(
+        20.0, ge=0, le=30, description="Longest gathering of one micro-batch; each makes a snapshot of sales_history"
+    )
     event_idle_seconds: float = Field(20.0, ge=0, le=600, description="A run ends when nothing came for so long")
     event_run_seconds: float = Field(900.0, gt=0, le=14_400, description="A run begins no batch after so long")
     event_visibility_seconds: int = Field(

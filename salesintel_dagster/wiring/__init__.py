@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.adapters.catalogs import StorageAccess, open_catalog
+from salesintel_dagster.adapters.commit_attempts import translated
 from salesintel_dagster.adapters.http_images import HttpImageFetcher
 from salesintel_dagster.adapters.lakehouse import COMMIT_RETRY, IcebergSalesTable
 from salesintel_dagster.adapters.notify import LoggedAlerts, SnsAlerts, WebhookAlerts
@@ -128,7 +129,8 @@ def table_keepers(settings: Settings) -> tuple[TableKeeper, ...]:
 
 def query_tables(settings: Settings, statement: str) -> pa.RecordBatchReader:
     """Run one SELECT over the Iceberg tables and stream its answer. Raises QueryRefused, TableUnavailable."""
-    return query(open_tables_catalog(settings), statement)
+    with translated():
+        return query(open_tables_catalog(settings), statement)
 
 
 def progress_ledger(settings: Settings, clients: AwsClients) -> ProgressLedger:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.adapters.event_bus import EventBridgeBus
 from salesintel_dagster.adapters.history_table import IcebergHistoryTable
-from salesintel_dagster.adapters.shelves import CloudWatchOldestMessage, SqsInlet, SqsShelf
+from salesintel_dagster.adapters.shelves import SqsInlet, SqsShelf
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.event_bus import EventBus
-from salesintel_dagster.domain.message_shelf import MessageInlet, MessageShelf, OldestMessage
+from salesintel_dagster.domain.message_shelf import MessageInlet, MessageShelf
 from salesintel_dagster.domain.sale_event import MAX_EVENT_BYTES
 from salesintel_dagster.flows.sync.reconcile import Reconciliation
 from salesintel_dagster.settings import Settings
@@ -34,11 +34,6 @@ def event_quarantine(settings: Settings, clients: AwsClients) -> MessageShelf:
 def event_inlet(settings: Settings, clients: AwsClients) -> MessageInlet:
     """Return the way onto the queue of sold events."""
     return SqsInlet(clients.client("sqs"), settings.event_queue_name, MAX_EVENT_BYTES)
-
-
-def oldest_message(clients: AwsClients) -> OldestMessage:
-    """Return the measure of a queue's oldest message."""
-    return CloudWatchOldestMessage(clients.client("cloudwatch", brief=True), SYSTEM_CLOCK)
 
 
 def reconciliation(settings: Settings, clients: AwsClients, settle_seconds: float) -> Reconciliation:

@@ -69,7 +69,9 @@ def test_f15_messages_that_sqs_did_not_delete_come_again_and_nothing_is_done_twi
     assert len(refused) == 2
     snapshots = len(cloud.catalog.load_table((NAMESPACE, ENRICHMENT_TABLE)).metadata.snapshots)
     cloud.queue.send([one.body for one in cloud.ledger.batches.of_job(cloud.job(world))])
-    cloud.work("run-1")
+    with cloud.line.run(Interference()):
+        cloud.work("run-2")
+    assert not {"dynamodb.UpdateItem", "_exchange", "commit_table"} & set(cloud.line.trace)
     assert cloud.queue.depth().total == 0
     assert sum(cloud.keepa.paid.values()) == PRODUCTS
     assert len(cloud.catalog.load_table((NAMESPACE, ENRICHMENT_TABLE)).metadata.snapshots) == snapshots
@@ -143,7 +145,13 @@ def _allowed() -> set[str]:
     class Loader(yaml.SafeLoader):
         """YAML with CloudFormation's short functions read as their arguments."""
 
-    Loader.add_multi_constructor("!", lambda loader, _suffix, node: loader.construct_scalar(node))
+    def argument(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> object:
+        if isinstance(node, yaml.ScalarNode):
+            return loader.construct_scalar(node)
+        assert isinstance(node, yaml.SequenceNode)
+        return loader.construct_sequence(node, deep=True)
+
+    Loader.add_multi_constructor("!", argument)
     parsed = yaml.load(template(), Loader)  # noqa: S506 - a SafeLoader underneath
     statements = parsed["Resources"]["EnrichmentPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     for statement in statements:

@@ -12,6 +12,7 @@ import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 
+from salesintel_dagster.adapters.history_index import HistoryIndex
 from salesintel_dagster.adapters.history_table import IcebergHistoryTable
 from salesintel_dagster.adapters.table_layout import HISTORY_TABLE, NAMESPACE
 from salesintel_dagster.adapters.table_upkeep import IcebergTableKeeper
@@ -299,3 +300,82 @@ def raising(error: Exception) -> Callable[[], None]:
         raise error
 
     return act
+
+
+class TestALongLivedWriter:
+    """One that remembers what the table holds, while others change the table under it."""
+
+    def keeper(self, catalog: Catalog) -> IcebergTableKeeper:
+        return IcebergTableKeeper(lambda: catalog, held_clock(), HISTORY_TABLE)
+
+    def assert_it_knows_all(self, catalog: Catalog, table: IcebergHistoryTable, *sale_ids: str) -> None:
+        again = put(table, *(sold_event(sale_id) for sale_id in sale_ids))
+        assert (again.written, again.held) == (0, len(sale_ids))
+        assert_unique_at_every_snapshot(catalog)
+
+    @pytest.mark.parametrize("first", [(), ("z",)], ids=["a new table", "a table with rows"])
+    def test_it_knows_what_itself_and_others_wrote(self, catalog: Catalog, first: tuple[str, ...]) -> None:
+        """D1"""
+        table, other = table_on(catalog), table_on(catalog)
+        for sale_id in first:
+            put(other, sold_event(sale_id))
+        put(table, sold_event("a"))
+        put(other, sold_event("b"), sold_event("x", tenantId=OTHER_TENANT))
+        put(table, sold_event("c"))
+        put(other, sold_event("d", soldAt="2026-11-20T00:00:00Z"))
+        self.assert_it_knows_all(catalog, table, *first, "a", "b", "c")
+        assert put(table, sold_event("d", soldAt="2026-11-20T00:00:00Z")).held == 1
+        assert put(table, sold_event("x", tenantId=OTHER_TENANT)).held == 1
+
+    def test_it_opens_no_file_twice(self, catalog: Catalog, tmp_path: Path) -> None:
+        table = table_on(catalog)
+        put(table, sold_event("a"), sold_event("b"))
+        read_already = set((tmp_path / "warehouse").rglob("*.parquet"))
+        put(table, sold_event("c"))
+        for path in read_already:
+            path.unlink()
+        assert put(table, sold_event("d")).written == 1
+        with pytest.raises(TableUnavailable):
+            put(table_on(catalog), sold_event("e"))
+
+    def test_upkeep_takes_no_row_from_its_knowledge(self, catalog: Catalog) -> None:
+        """D13"""
+        table = table_on(catalog)
+        for number in range(6):
+            put(table, sold_event(f"{number}"))
+        self.keeper(catalog).compact(RULES, later())
+        self.assert_it_knows_all(catalog, table, *map(str, range(6)))
+        put(table_on(catalog), sold_event("other"))
+        self.keeper(catalog).compact(RULES, later())
+        self.keeper(catalog).expire(RULES, later())
+        self.keeper(catalog).remove(RULES, later())
+        self.assert_it_knows_all(catalog, table, "other", *map(str, range(6)))
+
+    def test_a_history_that_expired_between_two_batches_is_read_anew(self, catalog: Catalog) -> None:
+        table, other = table_on(catalog), table_on(catalog)
+        put(table, sold_event("a"))
+        for number in range(4):
+            put(other, sold_event(f"{number}"))
+        self.keeper(catalog).expire(RULES, later())
+        self.assert_it_knows_all(catalog, table, "a", *map(str, range(4)))
+
+    def test_a_table_that_was_rolled_back_is_read_anew(self, catalog: Catalog) -> None:
+        table = table_on(catalog)
+        put(table, sold_event("a"))
+        stored = catalog.load_table(HISTORY)
+        put(table, sold_event("b"))
+        put(table, sold_event("c"))
+        catalog.load_table(HISTORY).manage_snapshots().rollback_to_snapshot(
+            stored.current_snapshot().snapshot_id
+        ).commit()
+        commit = put(table, sold_event("a"), sold_event("b"))
+        assert (commit.written, commit.held) == (1, 1)
+        self.assert_it_knows_all(catalog, table, "a", "b")
+
+    def test_what_it_remembers_is_bounded(self, catalog: Catalog) -> None:
+        table = table_on(catalog)
+        table._index = HistoryIndex(most_ids=3)
+        for number in range(4):
+            put(table, sold_event(f"{number}-a"), sold_event(f"{number}-b"))
+            assert sum(len(month.hashes) for month in table._index._months.values()) <= 3
+        self.assert_it_knows_all(catalog, table, "0-a", "3-b")

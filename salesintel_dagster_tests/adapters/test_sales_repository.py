@@ -351,6 +351,8 @@ class TestEverySalesRepository:
         ]
         assert sales.put_many(ACME, batch).created == 210
         _assert_pages(partial(sales.brand_prices, ACME, "Ilmari", ALWAYS), batch, 100)
+        _assert_pages(partial(sales.category_season, ACME, "dress", Season.AUTUMN, ALWAYS), batch, 60)
+        _assert_pages(partial(sales.embeddings, ACME, None, ALWAYS), batch, 60)
         _assert_pages(
             partial(sales.embeddings, ACME, "P#", ALWAYS), [one for one in batch if one.product_id == "P#"], 40
         )

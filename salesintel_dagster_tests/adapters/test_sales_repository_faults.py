@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections.abc import Callable
@@ -10,19 +11,22 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
 from salesintel_dagster.adapters.aws import AwsClient, AwsClients
 from salesintel_dagster.adapters.sales.repository import DynamoSalesRepository
-from salesintel_dagster.domain.calendar import Season
+from salesintel_dagster.commands.sales_input import store_all
+from salesintel_dagster.domain.calendar import Hemisphere, Season
 from salesintel_dagster.domain.errors import (
     BatchUnfinished,
     RevisionConflict,
     SalesUnavailable,
     SaleUnreadable,
 )
+from salesintel_dagster.domain.sale_request import RequestRules
 from salesintel_dagster.domain.sales_keys import SaleKey
 from salesintel_dagster.domain.sales_repository import CorrectionOutcome, PageRequest, PutOutcome
 from salesintel_dagster.domain.shards import ShardCounts
@@ -494,6 +498,42 @@ class TestQuestions:
         door.client.put_item(TableName=door.table, Item=sale)
         with pytest.raises(SaleUnreadable, match="revision"):
             door.sales.get(ACME, record().key)
+
+
+@pytest.mark.parametrize("entity,missing", [("SALE", "payloadHash"), ("GUARD", "soldDate")])
+def test_e6_an_item_of_other_software_is_told_by_a_put_and_stops_no_other_of_a_batch(
+    door: Door, entity: str, missing: str
+):
+    door.sales.put(ACME, record())
+    (held,) = door.items(entity)
+    for item in door.items():
+        door.client.delete_item(TableName=door.table, Key={"PK": item["PK"], "SK": item["SK"]})
+    del held[missing]
+    door.client.put_item(TableName=door.table, Item=held)
+    with pytest.raises(SaleUnreadable, match=missing):
+        door.sales.put(ACME, record())
+    report = door.sales.put_many(ACME, [record(), record("S-2")])
+    assert (report.created, [one.sale_id for one in report.conflicts]) == (1, ["S-1"])
+    assert missing in report.conflicts[0].reason
+    assert held in door.items()
+
+
+def test_f7_a_file_that_is_stored_and_another_writer_of_the_same_sale_never_make_two(door: Door):
+    """What `salesintel sales put` does: the event sync writes the sale, as another product's, in the middle of it."""
+    given = {"saleId": "S-1", "productId": "P-9", "soldPrice": 5, "currency": "EUR", "soldAt": f"{DAY}T10:00:00Z"}
+    overtaken: list[str] = []
+
+    def overtake(model: Any, **_: object) -> None:  # noqa: ANN401 - botocore's
+        if "Write" in model.name and not overtaken:
+            overtaken.append(model.name)
+            assert door.again().put(ACME, record()).outcome is PutOutcome.CREATED
+
+    rules = RequestRules(ZoneInfo("UTC"), Hemisphere.NORTH)
+    with on_call(door.client, "", overtake):
+        stored = store_all(io.BytesIO(json.dumps(given).encode()), door.sales, ACME, rules, door.clock.clock)
+    assert overtaken
+    assert (stored.created, [one.sale_id for one in stored.conflicts]) == (0, ["S-1"])
+    assert [sale["productId"]["S"] for sale in door.items("SALE")] == ["P-1"]
 
 
 def test_g1_an_index_entry_that_names_another_tenants_sale_is_an_error(door: Door):

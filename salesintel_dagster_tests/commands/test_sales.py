@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
-from salesintel_dagster.adapters.aws import AwsClient, AwsClients
+from salesintel_dagster.adapters.aws import AwsClient, AwsClients, AwsTarget
 from salesintel_dagster.adapters.infrastructure import deploy
+from salesintel_dagster.adapters.sales.table import DynamoTable
+from salesintel_dagster.adapters.sales.ttl_items import DynamoTtlStore
 from salesintel_dagster.domain.retention import ttl_of
+from salesintel_dagster.flows.ttl_backfill import Pace, backfill_ttl
 from salesintel_dagster_tests.command_line import Answer, call
+from salesintel_dagster_tests.fakes.clocks import SetClock
 from salesintel_dagster_tests.sales_table import all_items
 from salesintel_dagster_tests.services import Services
 
@@ -103,31 +107,35 @@ def test_sales_are_stored_from_an_array_and_told_by_what_became_of_them(empty: D
 def test_one_bad_line_stops_no_other_and_is_told_with_its_place_and_rule(empty: Deployed, tmp_path: Path):
     """E5, E6"""
     lines = [
-        json.dumps(sale(1)),
         "",
+        json.dumps(sale(1)),
         json.dumps(sale(2, soldPrice=-1)),
         "nonsense \x1b[2J",
         json.dumps(sale(1)),
         json.dumps(sale(3, productId="#" * 900)),
         json.dumps(sale(1, soldPrice=99)),
         json.dumps(sale(4)),
+        json.dumps(sale(5, soldAt="2020-01-31T10:00:00Z")),
     ]
     file = tmp_path / "sales.jsonl"
     file.write_text("\n".join(lines))
     stored = empty.call("sales", "put", str(file))
     assert stored.code == 1
     told = stored.out.splitlines()
-    assert told[0] == "2 stored, 0 there already, 1 repeated, 1 in conflict, 3 refused"
+    assert told[0] == "2 stored, 0 there already, 1 repeated, 1 in conflict, 4 refused"
     assert told[1].startswith("  conflict: S-1: another payload is there: ")
     assert told[2] == "  refused: line 3: soldPrice: -1: a price is above zero"
-    assert told[3].startswith("  refused: line 4: body: ")
+    assert told[3].startswith("  refused: line 4: body: 'nonsense ")
     assert "\x1b" not in stored.out
-    assert told[4].startswith("  refused: S-3: product_id: ")
+    assert told[4].endswith("line 9: soldAt: 2020-01-31: a sale is kept for two years; this one's ended on 2022-01-31")
+    assert told[5].startswith("  refused: S-3: product_id: ")
 
 
 def test_a_single_object_of_many_lines_and_standard_input_are_read(empty: Deployed, tmp_path: Path):
     file = tmp_path / "sale.json"
     file.write_text("\n" + json.dumps(sale(7), indent=2))
+    assert empty.call("sales", "put", str(file)).out.startswith("1 stored")
+    file.write_text(json.dumps([sale(8)]), encoding="utf-8-sig")
     assert empty.call("sales", "put", str(file)).out.startswith("1 stored")
     file.write_text("")
     assert empty.call("sales", "put", str(file)).out.startswith("0 stored")
@@ -147,6 +155,13 @@ def test_a_sale_is_shown_by_its_id(five: Deployed):
     assert (as_json["sold_price"], as_json["ttl"]) == (13.5, ttl_of((SUMMER + timedelta(days=3)).date()))
     missing = five.call("sales", "get", "none")
     assert (missing.code, missing.err) == (1, "salesintel: tenant acme has no sale 'none'\n")
+
+
+def test_a_ttl_in_milliseconds_by_other_software_is_shown_as_it_is(five: Deployed):
+    (item,) = [one for one in all_items(five.client, five.table) if one["SK"]["S"].endswith("#S-3")]
+    five.client.put_item(TableName=five.table, Item=item | {"ttl": {"N": "1830038400000"}})
+    shown = five.call("sales", "get", "S-3", "--json").json
+    assert (shown["ttl"], shown["expires_at"]) == (1830038400000, None)
 
 
 def test_g1_another_tenant_sees_nothing(five: Deployed):
@@ -234,7 +249,15 @@ def test_g10_a_ttl_backfill_is_told_first_and_done_when_it_is_meant(five: Deploy
     assert not [item for item in all_items(five.client, five.table) if "ttl" in item]
     done = five.call("ttl", "backfill", "--apply", "--rate", "5000", "--json", tenant=None).json
     assert (done["applied"], done["tally"]["set_"], done["tally"]["scanned"]) == (True, 10, 11)
+    for item in all_items(five.client, five.table):
+        five.client.put_item(TableName=five.table, Item={name: one for name, one in item.items() if name != "ttl"})
+    unfinished = DynamoTtlStore(DynamoTable(five.client, five.table))
+    next(backfill_ttl(unfinished, SetClock().clock, Pace(page_items=4)))
+    gone_on = five.call("ttl", "backfill", "--apply", tenant=None)
+    assert "Going on behind the 4 items of a backfill that did not end; --restart begins anew" in gone_on.err
+    assert gone_on.out.startswith("11 items: 0 have a ttl, 10 got a ttl")
     again = five.call("ttl", "backfill", "--apply", tenant=None)
+    assert "Going on" not in again.err
     assert again.out.startswith("11 items: 10 have a ttl, 0 got a ttl")
 
 
@@ -249,6 +272,7 @@ def test_g10_a_ttl_backfill_is_told_first_and_done_when_it_is_meant(five: Deploy
         (["sales", "put", "/no/such/file", "--tenant", "acme"], "/no/such/file"),
         (["sales", "delete", "S-1", "--tenant", "acme", "--revision", "0"], "--revision"),
         (["shards", "verify", "--shards", "0"], "--shards"),
+        (["shards", "verify", "--tenant", "acme", "--shards", "16"], "--shards"),
         (["ttl", "backfill", "--rate", "0"], "--rate"),
         (["ttl", "backfill", "--rate", "-5"], "--rate"),
     ],
@@ -311,7 +335,8 @@ def test_i5_the_repository_shows_no_secret(deployed: Deployed):
     from salesintel_dagster.wiring import aws_clients, sales  # noqa: PLC0415 - same
 
     settings = Settings.from_environment({**deployed.environment, "SALESINTEL_CATALOG_URI": "sqlite:///canary-5"})
-    made = [aws_clients(settings), sales.sales_repository(settings, aws_clients(settings)), settings]
+    target = AwsTarget("eu-west-1", "us-east-1", access_key_id="AKIA", secret_access_key="canary-6")
+    made = [target, aws_clients(settings), sales.sales_repository(settings, AwsClients(target)), settings]
     assert not [one for one in made if "canary" in repr(one) + str(one)]
 
 

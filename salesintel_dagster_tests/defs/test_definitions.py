@@ -58,6 +58,16 @@ ASSETS = {
         "step": "smartgo_export",
         "pool": "smartgo_export",
     },
+    "sales_history": {
+        "deps": [],
+        "group": "carousel",
+        "kinds": ["dynamodb", "iceberg", "sqs"],
+        "owners": ["team:data-engineering"],
+        "partitions": "none",
+        "backfill": "none",
+        "step": "sales_history",
+        "pool": "sales_history",
+    },
     "product_enrichment": {
         "deps": [],
         "group": "enrichment",
@@ -79,6 +89,15 @@ product_enrichment queue_is_short                           -
 product_enrichment states_add_up                            -
 product_enrichment success_share                            -
 product_images     images_are_there                         daily
+sales_history      event_dead_letters_are_empty             -
+sales_history      event_quarantine_is_empty                -
+sales_history      event_queues_are_as_designed             -
+sales_history      history_ids_are_unique                   -
+sales_history      history_vectors_are_1024_dim             -
+sales_history      no_event_in_conflict                     -
+sales_history      no_event_is_about_to_expire              -
+sales_history      no_sale_from_two_sources                 -
+sales_history      sales_history_matches_ledger             -
 smartgo_sales      table_has_one_model                      daily
 smartgo_sales      table_ids_are_unique                     daily
 smartgo_sales      table_matches_source                     daily
@@ -94,9 +113,27 @@ titan_embeddings   vectors_are_1024_dim                     daily  blocking
 """
 
 JOBS = {
+    "carousel_sync": {
+        "assets": ["sales_history"],
+        "checks": 1,
+        "executor": "in_process",
+        "tags": {"dagster/max_runtime": "14400"},
+    },
     "product_enrichment_job": {
         "assets": ["product_enrichment"],
         "checks": 7,
+        "executor": "in_process",
+        "tags": {"dagster/max_runtime": "14400"},
+    },
+    "sales_history_reconcile": {
+        "assets": [],
+        "checks": 4,
+        "executor": "in_process",
+        "tags": {"dagster/max_runtime": "14400"},
+    },
+    "sales_history_repair": {
+        "assets": [],
+        "checks": 0,
         "executor": "in_process",
         "tags": {"dagster/max_runtime": "14400"},
     },
@@ -116,6 +153,12 @@ JOBS = {
 }
 
 SCHEDULES = {
+    "sales_history_reconcile_daily": {
+        "cron": "0 6 * * *",
+        "timezone": "UTC",
+        "default": "RUNNING",
+        "job": "sales_history_reconcile",
+    },
     "smartgo_nightly": {
         "cron": "0 3 * * *",
         "timezone": "UTC",
@@ -127,6 +170,8 @@ SCHEDULES = {
 
 SENSORS = {
     "alerts": "RUNNING",
+    "carousel_sync_queue": "RUNNING",
+    "carousel_sync_watch": "RUNNING",
     "product_enrichment_queue": "RUNNING",
     "product_enrichment_watch": "RUNNING",
     "smartgo_late_days": "RUNNING",
@@ -144,12 +189,17 @@ RESOURCES = [
     "enrichment_ledger",
     "enrichment_queue",
     "enrichment_table",
+    "event_sync",
+    "history_facts",
     "image_host",
     "io_manager",
     "keepa",
     "lakehouse",
+    "reconciliation",
     "sales_ttl_store",
     "smartgo_db",
+    "sold_event_queues",
+    "sold_events",
     "table_keepers",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -226,7 +226,32 @@ class TestTheWatch:
         told = {seen.headline.rpartition(".")[2]: dict(seen.facts) for seen in self.incidents(enrichment)}
         assert told["queue_is_short"]["found"].startswith("101 waiting")
         assert told["no_stale_running"]["first offenders"] == f"summer/{job.plan}-00001"
-        assert told["queue_is_short"]["what to do"] == "docs/alerts.md, queue_is_short"
+        assert told["queue_is_short"]["what to do"] == "docs/runbook.md, queue_is_short"
+
+    def test_j1_a_run_that_was_killed_is_ended_once_it_is_silent_and_holds_no_lease(
+        self, enrichment: DagsterEnrichment
+    ):
+        world, instance = enrichment.world, enrichment.instance
+        world.time.now = datetime.now(UTC)
+        enrichment.tick("product_enrichment_queue")
+        run = instance.create_run_for_job(
+            enrichment.definitions.resolve_job_def(JOB), status=dg.DagsterRunStatus.STARTED
+        )
+        instance.event_log_storage.claim_concurrency_slot(POOL, run.run_id, "product_enrichment")
+        world.submit(20)
+        first, second = world.queue.receive(2, 0)
+        claimer = world.worker(f"{run.run_id}/")._claimer
+        claimer.claim([first])
+        world.time.move(200)
+        claimer.claim([second])
+        for seconds, status in ((159, "STARTED"), (140, "STARTED"), (1, "FAILURE")):
+            world.time.move(seconds)
+            enrichment.tick(self.NAME)
+            found = instance.get_run_by_id(run.run_id)
+            assert found is not None
+            assert found.status.value == status
+        assert instance.event_log_storage.get_concurrency_info(POOL).active_slot_count == 0
+        assert isinstance(enrichment.tick("product_enrichment_queue"), dg.RunRequest)
 
     @staticmethod
     def incidents(enrichment: DagsterEnrichment) -> list[Any]:

@@ -57,6 +57,7 @@ def test_the_exports_policy_is_enough_for_every_check(guarded: Guarded):
     assert told.ill == []
     assert "not asked whether items expire (needs dynamodb:DescribeTimeToLive" in told.says("progress table")
     assert "let the role of the sync do dynamodb:GetItem" in told.says("sales table")
+    assert "let the role of the enrichment do sqs:GetQueueUrl" in told.says("enrichment: queue")
     assert "was not looked at (needs sns:GetTopicAttributes" in told.says("alerts: SNS")
 
 

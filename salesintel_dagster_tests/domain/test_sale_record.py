@@ -62,7 +62,9 @@ class TestRecord:
             ("category", 3),
             ("brand", "\udfff"),
             ("condition", "as new"),
+            ("condition", ["good"]),
             ("currency", "EURO"),
+            ("currency", ["EUR"]),
             ("sold_at", datetime(2026, 11, 20)),  # noqa: DTZ001 - that is what is refused
             ("sold_at", "2026-11-20"),
             ("sold_date", datetime(2026, 11, 20, tzinfo=UTC)),

@@ -84,6 +84,7 @@ class TestKeys:
     @given(KEYS)
     def test_g2_a_key_as_a_text_is_read_back(self, key: SaleKey) -> None:
         assert read_key_text(key_text(key)) == key
+        assert re.fullmatch(r"[\w.~%#-]+", key_text(key), re.ASCII), "it goes through a shell in single quotes"
 
     @pytest.mark.parametrize(
         "text", ["", "2026-11-20", "2026-02-30#a#b", "2026-11-20#a#b#c", "x#y#z", "2026-11-20#%ff#b"]
@@ -123,9 +124,13 @@ class TestKeys:
             KeyPair("SHARDS", "CONFIG"),
             KeyPair("TENANT#t#PRODUCT#p", "SALE#2026-02-30#a"),
             KeyPair("TENANT#t#PRODUCT#p#q", "SALE#2026-02-28#a"),
+            KeyPair("TENANT#t#PRODUCT#100%", "SALE#2026-02-28#a"),
+            KeyPair("TENANT#t#PRODUCT#50%ff", "SALE#2026-02-28#a"),
+            KeyPair("TENANT#t#PRODUCT#p", "SALE#2026-02-28#%41"),
+            KeyPair("TENANT#t#PRODUCT#p", "SALE#\u0662\u0660\u0662\u0666-02-28#a"),
         ],
     )
-    def test_what_is_no_sales_key_is_none(self, pair: KeyPair) -> None:
+    def test_g2_what_is_no_key_of_ours_is_none_also_where_ids_were_written_unescaped(self, pair: KeyPair) -> None:
         assert read_sale_key(pair) is None
 
     def test_days_sort_as_text_within_a_season(self) -> None:

@@ -79,6 +79,16 @@ def test_what_cannot_be_read_is_named_and_what_is_no_sale_is_left_alone():
     assert lines(last, dry_run=True)[1].startswith("4 stay without a ttl")
 
 
+def test_ids_that_other_software_wrote_unescaped_stop_nothing_and_their_sales_get_the_ttl_of_their_day():
+    items = [
+        TtlItem(KeyPair(f"TENANT#acme#PRODUCT#{product}", "SALE#2025-12-29#x"), "2025-12-29", None)
+        for product in ("100%", "50%ff", "a#b")
+    ]
+    store = InMemoryTtlStore(*items, sale("S"))
+    assert run(store)[-1].set_ == 4
+    assert [store.set_to[item.key] for item in items] == [1830038400] * 3
+
+
 def test_an_empty_table_is_done_at_once():
     assert run(InMemoryTtlStore()) == [TtlTally()]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from salesintel_dagster_tests.harness.calls import ActAt, CrashAt, Died, FailAt, Interference, Line
@@ -47,13 +48,18 @@ class Report:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def every_crash(flow: Flow[World], *, only: Collection[str] = (), first_failure: bool = False) -> Report:
-    """Die before and after each call, then recover."""
+def every_crash(
+    flow: Flow[World], *, only: Collection[str] = (), reads: Collection[str] = (), first_failure: bool = False
+) -> Report:
+    """Die before and after each call, then recover.
+
+    Calls named in `reads` change nothing on the other side: to die after one is to die before it, and is left out.
+    """
     kinds: Kinds[World] = {
         "died before": lambda number, _world: CrashAt(number, "before"),
         "died after": lambda number, _world: CrashAt(number, "after"),
     }
-    return _enumerate(flow, kinds, only, first_failure=first_failure)
+    return _enumerate(flow, kinds, only, first_failure=first_failure, once=reads)
 
 
 def every_error(flow: Flow[World], *, only: Collection[str] = (), first_failure: bool = False) -> Report:
@@ -83,15 +89,25 @@ def every_interleaving(
     return _enumerate(flow, kinds, only, first_failure=first_failure)
 
 
-def _enumerate(flow: Flow[World], kinds: Kinds[World], only: Collection[str], *, first_failure: bool) -> Report:
-    """Try every case, or those of the calls named `only`; `first_failure` ends with the call that has the first."""
+def _enumerate(
+    flow: Flow[World],
+    kinds: Kinds[World],
+    only: Collection[str],
+    *,
+    first_failure: bool,
+    once: Collection[str] = (),
+) -> Report:
+    """Try every case, or those of the calls named `only`; `first_failure` ends with the call that has the first.
+
+    Calls named in `once` are disturbed in the first way alone.
+    """
     report = undisturbed(flow)
     for number, name in enumerate(report.calls, start=1):
         if report.failures and first_failure:
             break
         if only and name not in only:
             continue
-        for kind, interference in kinds.items():
+        for kind, interference in islice(kinds.items(), 1 if name in once else None):
             world = flow.world()
             report.cases += 1
             problem = _case(flow, world, interference(number, world))

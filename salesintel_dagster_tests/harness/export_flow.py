@@ -22,10 +22,10 @@ from salesintel_dagster.adapters.table_layout import NAMESPACE
 from salesintel_dagster.domain.calendar import Hemisphere
 from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.flows.export.backfill import Backfill, DayFailed
-from salesintel_dagster.flows.export.checks import promises
 from salesintel_dagster.flows.export.concurrency import CallBudget
 from salesintel_dagster.flows.export.day import ExportParts, ExportRules
 from salesintel_dagster.flows.export.images import ImageLimits
+from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.vector_maker import EmbeddingLimits
 from salesintel_dagster_tests.fakes.embedder import ScriptedEmbedder
 from salesintel_dagster_tests.fakes.export_parts import ALL_STAGES

@@ -50,6 +50,7 @@ def later_flow(services: Services, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def assert_none(report: Report, cases: int) -> None:
     assert set(report.calls) >= EVERY_KIND
+    print(f"{report.cases} cases at {len(report.calls)} calls")  # noqa: T201 - for docs/reliability.md: pytest -s
     assert report.cases == cases * len(report.calls)
     assert report.failures == {}
 

@@ -123,6 +123,15 @@ def guarded_key(guard: Mapping[str, Any]) -> SaleKey:
         raise SaleUnreadable(f"guard {guard['PK']['S']}: {type(error).__name__}: {error}") from None
 
 
+def text_in(item: Mapping[str, Any], attribute: str, kind: str = "S") -> str:
+    """Return an attribute that every item of ours has. Raises SaleUnreadable where other software wrote this one."""
+    try:
+        return str(item[attribute][kind])
+    except KeyError:
+        where = f"item {item['PK']['S']} {item['SK']['S']}"
+        raise SaleUnreadable(f"{where}: not written by this software (it has no {attribute})") from None
+
+
 def is_live(item: Mapping[str, Any] | None, now: datetime) -> bool:
     """Tell whether there is an item that has not expired."""
     return item is not None and not is_expired(ttl_in(item), now)

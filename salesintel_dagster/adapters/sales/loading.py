@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from salesintel_dagster.adapters.sales.items import guard_item, guarded_key, is_live, key_of, sale_item
+from salesintel_dagster.adapters.sales.items import (
+    guard_item,
+    guarded_key,
+    is_live,
+    key_of,
+    sale_item,
+    text_in,
+)
 from salesintel_dagster.adapters.sales.reading import DynamoReading, at_once
 from salesintel_dagster.adapters.sales.table import BATCH_WRITE_ITEMS
-from salesintel_dagster.domain.errors import BatchUnfinished, SaleRefused, SalesUnavailable
+from salesintel_dagster.domain.errors import BatchUnfinished, SaleRefused, SalesUnavailable, SaleUnreadable
 from salesintel_dagster.domain.sale_changes import require_storable, stored
 from salesintel_dagster.domain.sale_record import SaleRecord
 from salesintel_dagster.domain.sales_keys import KeyPair, guard_key_pair, sale_key_pair
@@ -68,11 +75,16 @@ class DynamoLoading(DynamoReading):
         conflicts: list[RefusedSale] = []
         for record in records:
             guard, sale = there.get(_guard(record)), there.get(_sale(record))
-            if guard is not None and sale is None and guarded_key(guard) == record.key:
-                guard = None  # it leads to nothing: the sale was deleted by hand
-            held = guard or sale
-            if held is not None and held["payloadHash"]["S"] != record.payload_hash:
-                conflicts.append(_conflict(record.sale_id, held["payloadHash"]["S"]))
+            try:
+                if guard is not None and sale is None and guarded_key(guard) == record.key:
+                    guard = None  # it leads to nothing: the sale was deleted by hand
+                held = guard or sale
+                held_hash = text_in(held, "payloadHash") if held is not None else record.payload_hash
+            except SaleUnreadable as error:  # it stays as it is, and stops no other sale
+                conflicts.append(RefusedSale(record.sale_id, str(error)))
+                continue
+            if held_hash != record.payload_hash:
+                conflicts.append(_conflict(record.sale_id, held_hash))
             elif guard is None:
                 absent.append(record)
         duplicates = len(records) - len(absent) - len(conflicts)

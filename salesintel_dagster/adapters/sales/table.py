@@ -22,7 +22,7 @@ BATCH_WRITE_ITEMS = 25
 BATCH_GET_KEYS = 100
 """DynamoDB's limits; an emulator may accept more."""
 
-CONDITION_FAILED = "ConditionalCheckFailed"
+_CONDITION_FAILED = "ConditionalCheckFailed"
 _CANCELLED = "TransactionCanceledException"
 _TRANSIENT = frozenset(
     {
@@ -47,10 +47,9 @@ Item = dict[str, Any]
 class ConditionFailed(Exception):
     """A condition did not hold. `items` are what was there instead, one per action, None where nothing was."""
 
-    def __init__(self, items: Sequence[Item | None], failed: Sequence[bool]) -> None:
+    def __init__(self, items: Sequence[Item | None]) -> None:
         super().__init__("a condition did not hold")
         self.items = tuple(items)
-        self.failed = tuple(failed)
 
 
 class DynamoTable:
@@ -139,12 +138,11 @@ class DynamoTable:
 
     def _judged(self, operation: str, error: ClientError) -> Exception:
         if code_of(error) == "ConditionalCheckFailedException":
-            return ConditionFailed([error.response.get("Item")], [True])
+            return ConditionFailed([error.response.get("Item")])
         if code_of(error) == _CANCELLED:
             reasons = error.response.get("CancellationReasons", [])
-            failed = [reason.get("Code") == CONDITION_FAILED for reason in reasons]
-            if any(failed):
-                return ConditionFailed([reason.get("Item") for reason in reasons], failed)
+            if any(reason.get("Code") == _CONDITION_FAILED for reason in reasons):
+                return ConditionFailed([reason.get("Item") for reason in reasons])
             codes = ", ".join(sorted({str(reason.get("Code")) for reason in reasons}))
             return SalesUnavailable(f"{self._where}: {operation}: {told(error)}: {codes}")
         if code_of(error) == _REFUSED:

@@ -14,6 +14,7 @@ from salesintel_dagster.adapters.sales.items import (
     guarded_key,
     key_of,
     sale_item,
+    text_in,
 )
 from salesintel_dagster.adapters.sales.reading import DynamoReading
 from salesintel_dagster.adapters.sales.table import ConditionFailed, Item
@@ -116,14 +117,14 @@ class DynamoWriting(DynamoReading):
         held = guard or at_its_key
         if held is None:  # gone again since: deleted by hand, or expired and deleted by DynamoDB
             return None
-        held_hash = str(held["payloadHash"]["S"])
+        held_hash = text_in(held, "payloadHash")
         if held_hash == given and guard is None and not self._adopt(sale):
             return None
         return PutResult(PutOutcome.DUPLICATE if held_hash == given else PutOutcome.CONFLICT, held_hash)
 
     def _restore(self, sale: StoredSale, guard: Item) -> bool:
         """Put a sale whose guard leads to nothing, deleted by hand as it was. Return whether that still is so."""
-        unchanged = self._unchanged(replace(sale, revision=int(guard["revision"]["N"])))
+        unchanged = self._unchanged(replace(sale, revision=int(text_in(guard, "revision", "N"))))
         item = sale_item(sale, self._shards.for_writing())
         try:
             self._table.transact(

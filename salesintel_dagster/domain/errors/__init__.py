@@ -52,7 +52,6 @@ No error text carries a secret, a row's content or a URL with its query.
     |   |-- ProviderRefused          final for this request
     |   `-- ProviderUnusable         final for every request: key, payment, permission
     |-- LedgerUnavailable            the enrichment status table does not answer
-    |-- MetricsUnread                a measurement that another service keeps cannot be read now
     |-- MetricsNotSent               metrics did not arrive (never fails an export)
     |-- AlertNotSent                 an alert did not arrive, or nobody said that it did; it is sent again
     |-- AwsRefused                   AWS said no to a question of `salesintel doctor`; carries its code
@@ -92,7 +91,6 @@ from salesintel_dagster.domain.errors.root import (
     CheckBlocked,
     DeployFailed,
     MetricsNotSent,
-    MetricsUnread,
     ProgressUnavailable,
     SalesIntelError,
     SettingInvalid,
@@ -152,7 +150,6 @@ __all__ = [
     "LedgerUnavailable",
     "MessageNotFound",
     "MetricsNotSent",
-    "MetricsUnread",
     "ObjectMissing",
     "OutsideScope",
     "ProgressUnavailable",

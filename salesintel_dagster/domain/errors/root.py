@@ -20,10 +20,6 @@ class ProgressUnavailable(SalesIntelError):
     """The progress ledger cannot be written. An export goes on without it."""
 
 
-class MetricsUnread(SalesIntelError):
-    """A measurement that another service keeps cannot be read now."""
-
-
 class MetricsNotSent(SalesIntelError):
     """Metrics did not arrive at their sink. An export goes on without them."""
 

@@ -6,6 +6,7 @@ failure, foreseen or not, is that day's own, and the run goes on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -48,6 +49,8 @@ class DayFailed:
         """Why, in words that carry no row and no secret: of an error that nobody foresaw only its type."""
         if isinstance(self.error, SalesIntelError):
             return str(self.error)
+        if isinstance(self.error, OSError) and self.error.errno is not None:
+            return f"this machine: {os.strerror(self.error.errno)}"
         return f"unexpected {type(self.error).__name__}"
 
 

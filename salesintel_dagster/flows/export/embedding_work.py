@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.errors import EmbeddingFailure
+from salesintel_dagster.domain.images import ImageKind, image_key
 from salesintel_dagster.domain.ports import Embedder, ObjectStore
 from salesintel_dagster.flows.export.day_images import Indices
 from salesintel_dagster.flows.export.day_vectors import PENDING, DayVectors
@@ -35,7 +36,8 @@ MAX_BYTES_IN_HAND = 32 * 1024 * 1024
 class _Landed(NamedTuple):
     place: int
     tenant_id: str
-    image: StoredImage
+    digest: bytes
+    kind: ImageKind
     data: bytes | None
 
 
@@ -107,7 +109,7 @@ class EmbeddingWork:
                 return
             fits = self._bytes_in_hand + len(data) <= MAX_BYTES_IN_HAND
             self._bytes_in_hand += len(data) if fits else 0
-            self._landed.append(_Landed(place, tenant_id, image, data if fits else None))
+            self._landed.append(_Landed(place, tenant_id, image.digest, image.kind, data if fits else None))
             self._start(1)
 
     def add(self, images: ImagesToMake) -> None:
@@ -141,9 +143,10 @@ class EmbeddingWork:
         """Return what to make next; None ends the worker, and whoever brings more starts another."""
         with self._lock:
             if self._landed:
-                place, tenant_id, image, data = self._landed.popleft()
+                place, tenant_id, digest, kind, data = self._landed.popleft()
                 self._bytes_in_hand -= len(data or b"")
-                return _Task(place, image.digest.hex(), image.key(tenant_id), data)
+                sha256 = digest.hex()
+                return _Task(place, sha256, image_key(tenant_id, sha256, kind), data)
             task = next(self._named, None)
             self._working -= task is None
             return task

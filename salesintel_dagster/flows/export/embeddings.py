@@ -95,10 +95,11 @@ def embed_images(  # noqa: PLR0913 - the port list of the stage, as its caller r
 
 def _placed(images: DayImages, vectors: DayVectors) -> tuple[Indices, ImagesToMake]:
     """Return each image's place in the vectors, and those that had none."""
-    found = [vectors.place(bytes.fromhex(sha256.as_py())) for sha256 in images.sha256]
-    places = np.array([place for place, _ in found], dtype=np.int32)
-    new = pa.array(np.flatnonzero([is_new for _, is_new in found]))
-    return places, ImagesToMake(images.sha256.take(new), images.keys.take(new), places[new])
+    places, unheard_of = np.empty(images.count, dtype=np.int32), np.empty(images.count, dtype=np.bool_)
+    for row, sha256 in enumerate(images.sha256):
+        places[row], unheard_of[row] = vectors.place(bytes.fromhex(sha256.as_py()))
+    new = np.flatnonzero(unheard_of)
+    return places, ImagesToMake(images.sha256.take(pa.array(new)), images.keys.take(pa.array(new)), places[new])
 
 
 @dataclass(slots=True)

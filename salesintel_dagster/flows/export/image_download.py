@@ -6,6 +6,7 @@ What becomes of it is a value, `ImageOutcome`; the bytes are handed on or droppe
 from __future__ import annotations
 
 import hashlib
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,25 @@ class ImageOutcome:
     reason: str | None = None
 
 
+_PACKED = struct.Struct("<BQQII")
+_KINDS = (*ImageKind,)
+
+
+def packed(outcome: ImageOutcome) -> bytes | None:
+    """Return the outcome in a few bytes, for `unpacked`; None where no image is stored: that has a reason."""
+    image = outcome.image
+    if outcome.status is not ImageStatus.OK or image is None:
+        return None
+    kind = _KINDS.index(image.kind)
+    return _PACKED.pack(kind, outcome.attempts, image.bytes, image.width, image.height) + image.digest
+
+
+def unpacked(kept: bytes) -> ImageOutcome:
+    """Return the outcome that `packed` gave in these bytes."""
+    kind, attempts, size, width, height = _PACKED.unpack_from(kept)
+    return ImageOutcome(ImageStatus.OK, attempts, StoredImage(kept[_PACKED.size :], _KINDS[kind], size, width, height))
+
+
 Landed = Callable[[str, StoredImage, bytes], None]
 """Told of an image that lies in the store now: tenant, image, bytes. Must neither wait nor raise."""
 
@@ -63,7 +83,7 @@ class ImageDownload:
         self._retry = retry
         self._clock = clock
         self._landed = landed
-        self._stored: set[str] = set()
+        self._stored: set[bytes] = set()
         self._storing: set[str] = set()
         self._changed = threading.Condition()
         self._stopped = False
@@ -116,10 +136,12 @@ class ImageDownload:
 
     def _put_once(self, key: str, fetched: FetchedImage) -> None:
         """Put the object unless this run already has; a second thread with the same bytes waits for the first."""
+        # Half the bytes of a key, 100,000 times.
+        short = hashlib.blake2b(key.encode(), digest_size=16).digest()
         with self._changed:
             while key in self._storing:
                 self._changed.wait()
-            if key in self._stored:
+            if short in self._stored:
                 return
             self._storing.add(key)
         stored = False
@@ -130,7 +152,7 @@ class ImageDownload:
             with self._changed:
                 self._storing.discard(key)
                 if stored:
-                    self._stored.add(key)
+                    self._stored.add(short)
                 self._changed.notify_all()
 
     def _put(self, key: str, fetched: FetchedImage) -> None:

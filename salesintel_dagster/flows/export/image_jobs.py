@@ -15,7 +15,7 @@ from salesintel_dagster.domain.errors import ImageRefused
 from salesintel_dagster.domain.image_urls import parse_image_url
 from salesintel_dagster.domain.outcome import ImageStatus, Tally
 from salesintel_dagster.flows.export.host_slots import HostSlots
-from salesintel_dagster.flows.export.image_download import ImageDownload, ImageOutcome
+from salesintel_dagster.flows.export.image_download import ImageDownload, ImageOutcome, packed, unpacked
 
 JobId = tuple[str, bytes]
 """Tenant and SHA-256 of the URL."""
@@ -23,11 +23,23 @@ JobId = tuple[str, bytes]
 
 @dataclass(slots=True, eq=False)
 class ImageJob:
-    """One image of one tenant: how many sales wait for it, and what became of it."""
+    """One image of one tenant: how many sales wait for it, and what became of it.
+
+    A stored image is kept packed: a day may hold 100,000 of these. See test_image_memory for the bytes.
+    """
 
     url_digest: bytes | None
     sales: int = 0
-    outcome: ImageOutcome | None = None
+    _kept: ImageOutcome | bytes | None = None
+
+    @property
+    def outcome(self) -> ImageOutcome | None:
+        """What became of the image; None while it is on its way."""
+        return unpacked(self._kept) if isinstance(self._kept, bytes) else self._kept
+
+    def end(self, outcome: ImageOutcome) -> None:
+        """Keep what became of it."""
+        self._kept = packed(outcome) or outcome
 
 
 @dataclass(slots=True)
@@ -57,8 +69,9 @@ class ImageJobs:
         self._slots = slots
         self._known = known
         self._refetch = refetch
-        self._jobs: dict[JobId, ImageJob] = {}
-        self._without_url = ImageJob(None, outcome=ImageOutcome(ImageStatus.NO_URL))
+        self._jobs: dict[str, dict[bytes, ImageJob]] = {}
+        self._without_url = ImageJob(None)
+        self._without_url.end(ImageOutcome(ImageStatus.NO_URL))
         self._by_status: Counter[str] = Counter()
         self._awaited: ImageJob | None = None
         self._crash: BaseException | None = None
@@ -69,11 +82,12 @@ class ImageJobs:
         if not url:
             return self._counted(self._without_url)
         digest = hashlib.sha256(url.encode()).digest()
-        found = self._jobs.get((tenant_id, digest))
+        of_tenant = self._jobs.setdefault(tenant_id, {})
+        found = of_tenant.get(digest)
         if found is not None:
             return self._counted(found)
         job = self._counted(ImageJob(digest))
-        self._jobs[tenant_id, digest] = job
+        of_tenant[digest] = job
         self.counts.distinct += 1
         known = self._known.get((tenant_id, digest))
         if known is not None and not self._refetch:
@@ -118,8 +132,9 @@ class ImageJobs:
     def _counted(self, job: ImageJob) -> ImageJob:
         with self._changed:
             job.sales += 1
-            if job.outcome is not None:
-                self._by_status[job.outcome.status.value] += 1
+            outcome = job.outcome
+            if outcome is not None:
+                self._by_status[outcome.status.value] += 1
         return job
 
     def _end(self, job: ImageJob, outcome: ImageOutcome, known: ImageOutcome | None = None) -> None:
@@ -133,7 +148,7 @@ class ImageJobs:
                 counts.bytes += stands.image.bytes
             elif stands.image is not None:
                 counts.reused += 1
-            job.outcome = stands
+            job.end(stands)
             self._by_status[stands.status.value] += job.sales
             if self._awaited is job:
                 self._changed.notify_all()

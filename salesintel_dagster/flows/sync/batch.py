@@ -60,7 +60,8 @@ class MicroBatch:
         A quarantine out of reach stops only what it would have kept: that comes again, and the error is raised last.
         """
         self.heartbeat.hold(messages)
-        self._count(received=len(messages), batches=1)
+        ages = [(self.clock.now() - message.sent_at).total_seconds() for message in messages]
+        self.tally += SyncTally(received=len(messages), batches=1, oldest_seconds=max(ages, default=0.0))
         unanswered = self.answered_by_receipt(self.parsed(messages))
         entered = self.entered_in_ledger(unanswered)
         in_both = self.committed(entered)

@@ -28,7 +28,10 @@ class EventSync:
     batch: type[MicroBatch] = MicroBatch
 
     def drain(self) -> Iterator[SyncTally]:
-        """Yield each batch's tally. Raises what the ports raise: what is not deleted then comes again."""
+        """Yield each batch's tally. Raises what the ports raise: what is not deleted then comes again.
+
+        Of a batch that an error ends, what was counted until then is yielded before the error is raised.
+        """
         began = self.clock.monotonic()
         number = 0
         with Heartbeat(self.parts.queue, self.rules.visibility_seconds, self.log) as heartbeat:
@@ -42,6 +45,9 @@ class EventSync:
                 batch = self.batch(self.parts, self.rules, self.clock, heartbeat, self.run_id, batch_id)
                 try:
                     tally = batch.run(messages)
+                except Exception:
+                    yield batch.tally
+                    raise
                 finally:
                     heartbeat.release(messages)
                 self._say(batch_id, tally, self.clock.monotonic() - started)

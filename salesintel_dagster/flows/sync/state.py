@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from salesintel_dagster.domain.clock import Clock
-from salesintel_dagster.domain.errors import MetricsUnread
-from salesintel_dagster.domain.event_queue import EventQueue, QueueDepth
-from salesintel_dagster.domain.message_shelf import MessageShelf, OldestMessage
+from salesintel_dagster.domain.event_queue import QueueDepth
+from salesintel_dagster.domain.event_queues import EventQueueWatch
+from salesintel_dagster.domain.message_shelf import MessageShelf
 from salesintel_dagster.flows.sync.redrive import Look, look
 
 NO_CODE = "(no code)"
@@ -40,25 +40,21 @@ class EventsState:
         return bool(self.dead_letters.depth.total or self.quarantine.depth.total)
 
 
-def state_of_events(
-    queue: tuple[str, EventQueue], shelves: tuple[MessageShelf, MessageShelf], oldest: OldestMessage, clock: Clock
-) -> EventsState:
+def state_of_events(watch: EventQueueWatch, dead: MessageShelf, quarantine: MessageShelf, clock: Clock) -> EventsState:
     """Return how they stand. Raises QueueUnavailable.
 
-    The event queue itself is not looked into: each look would count as a failed delivery of what it sees. Its age is
-    what CloudWatch tells.
+    The event queue itself is not looked into: each look would count as a failed delivery of what it sees.
     """
-    name, events = queue
-    depth = events.depth()
-    try:
-        age = oldest.age_seconds(name) if depth.total else None
-    except MetricsUnread:
-        age = None
-    return EventsState(QueueState(name, depth, age), *(_shelf(one, clock) for one in shelves))
+    states = watch.look()
+    age = states.oldest.seconds if states.queue.depth.total else None
+    return EventsState(
+        QueueState(states.queue.name, states.queue.depth, age),
+        _shelf(states.dead_letters.depth, dead, clock),
+        _shelf(states.quarantine.depth, quarantine, clock),
+    )
 
 
-def _shelf(shelf: MessageShelf, clock: Clock) -> QueueState:
-    depth = shelf.depth()
+def _shelf(depth: QueueDepth, shelf: MessageShelf, clock: Clock) -> QueueState:
     found = look(shelf) if depth.total else Look(())
     ages = [(clock.now() - one.message.sent_at).total_seconds() for one in found.messages]
     codes = Counter(one.code or NO_CODE for one in found.messages)

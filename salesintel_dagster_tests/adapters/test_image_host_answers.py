@@ -1,0 +1,106 @@
+"""Answers that no honest host gives: each is that one image's own trouble and nobody else's."""
+
+from __future__ import annotations
+
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+
+import pytest
+
+from salesintel_dagster.adapters.http_images import HttpImageFetcher, verified_image
+from salesintel_dagster.domain.errors import ImageRefused, ImageTransient
+from salesintel_dagster.domain.outcome import ImageStatus
+from salesintel_dagster_tests.fakes.hostile_server import HostileServer, response
+from salesintel_dagster_tests.fakes.images import picture
+
+OK = "HTTP/1.1 200 OK\r\n"
+CHUNKED = f"{OK}Transfer-Encoding: chunked\r\n\r\n"
+NO_HTTP = {
+    "a negative chunk": f"{CHUNKED}-5\r\nhello\r\n0\r\n\r\n",
+    "a chunk to the end": f"{CHUNKED}-1\r\nhello\r\n0\r\n\r\n",
+    "a chunk size in words": f"{CHUNKED}five\r\nhello\r\n0\r\n\r\n",
+    "an endless chunk size": f"{CHUNKED}{'f' * 70_000}\r\n",
+    "a boundary of 5,000 digits": f"{OK}Content-Type: multipart/x; boundary*{'1' * 5_000}=a\r\n\r\n",
+    "a boundary with a zero in its charset": f"{OK}Content-Type: multipart/x; boundary*=\0''a\r\n\r\n",
+    "HTTP/0.9": "<html>hello",
+    "another protocol": "SSH-2.0-OpenSSH_9.6\r\n",
+    "a status of no number": "HTTP/1.1 ok OK\r\n\r\n",
+    "a status of a thousand": "HTTP/1.1 1000 OK\r\n\r\n",
+    "101 headers": OK + "X: y\r\n" * 101 + "\r\n",
+    "a header of 70 KB": f"{OK}X: {'y' * 70_000}\r\n\r\n",
+    "only continues": "HTTP/1.1 100 Continue\r\n\r\n" * 20_000,
+}
+
+
+@pytest.fixture
+def server() -> Iterator[HostileServer]:
+    running = HostileServer()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def fetcher(server: HostileServer) -> Iterator[HttpImageFetcher]:
+    made = HttpImageFetcher(max_bytes=1_000_000, max_pixels=1_000_000, allowed_private=frozenset({server.pair}))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("name", NO_HTTP)
+def test_what_is_no_http_is_the_one_images_failure(server: HostileServer, fetcher: HttpImageFetcher, name: str):
+    """B5, B6, B9: none of it is an error that nobody foresaw, which would be the whole day's."""
+    url = server.url("/a", server.flood(NO_HTTP[name].encode("latin-1"), b"", 1))
+    with pytest.raises((ImageTransient, ImageRefused)) as raised:
+        fetcher.fetch(url, 2.0)
+    assert raised.value.status in {ImageStatus.CONNECTION_ERROR, ImageStatus.TOO_LARGE, ImageStatus.NOT_AN_IMAGE}
+    assert fetcher.fetch(server.url("/b", response(picture())), 2.0).width > 0
+
+
+RETRY_AFTER = ("-1", "1e999", "\u0661", "Thu, 99 Foo 10000000000 99:99:99 +999999", "x" * 60_000, " ", ",", "1" * 5_000)
+
+
+@pytest.mark.parametrize("text", RETRY_AFTER, ids=lambda text: text[:12])
+def test_a_strange_retry_after_is_none_or_a_wait(server: HostileServer, fetcher: HttpImageFetcher, text: str):
+    """B12"""
+    answer = b"HTTP/1.1 429 x\r\nContent-Length: 0\r\nRetry-After: " + text.encode() + b"\r\n\r\n"
+    with pytest.raises(ImageTransient) as raised:
+        fetcher.fetch(server.url("/a", answer), 2.0)
+    assert raised.value.retry_after_seconds is None or raised.value.retry_after_seconds >= 0
+
+
+LOCATIONS = ("http://[", "http://[::1", "//\uff11\uff10.0.0.1/", "http://10.0.0.1\r\n /x", "\0", "?", "//\u2100@a/")
+
+
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_a_strange_location_is_refused(server: HostileServer, fetcher: HttpImageFetcher, location: str):
+    """B3"""
+    answer = f"HTTP/1.1 302 x\r\nContent-Length: 0\r\nLocation: {location}\r\n\r\n".encode()
+    with pytest.raises((ImageRefused, ImageTransient)):
+        fetcher.fetch(server.url("/a", answer), 2.0)
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png(*between: bytes) -> bytes:
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 72))
+    return b"\x89PNG\r\n\x1a\n" + head + b"".join(between) + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [png(chunk(b"vpAg", b"") * 800_000), png(chunk(b"IDAT", b"x"), chunk(b"IDAT", b"") * 800_000)],
+    ids=["before the pixels", "as pixels"],
+)
+def test_a_png_of_countless_chunks_costs_no_seconds(data: bytes):
+    """B7, B8: 10 MB of empty chunks kept Pillow busy for 10 s, after the deadline and with everybody waiting."""
+    began = time.thread_time()
+    with pytest.raises(ImageRefused) as raised:
+        verified_image(data, 1_000_000)
+    assert raised.value.status is ImageStatus.NOT_AN_IMAGE
+    assert time.thread_time() - began < 1.0
+    assert verified_image(png(chunk(b"tEXt", b"a\0b") * 100), 1_000_000).width == 8

@@ -1,0 +1,209 @@
+"""The `events` commands with MODE=aws on the emulator: bus, queues and stores that `salesintel deploy` makes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyiceberg.expressions import EqualTo
+
+from salesintel_dagster.adapters.aws import AwsClients
+from salesintel_dagster.domain.errors import SalesUnavailable
+from salesintel_dagster.domain.sale_record import SaleRecord
+from salesintel_dagster.domain.sales_repository import PutResult
+from salesintel_dagster.domain.tenancy import CallerContext
+from salesintel_dagster.flows.sync.parts import SyncParts
+from salesintel_dagster_tests.command_line import call
+from salesintel_dagster_tests.event_stage import EventStage
+from salesintel_dagster_tests.fakes.events import envelope, sold
+from salesintel_dagster_tests.services import Services
+
+
+@pytest.fixture(scope="module")
+def stage(services: Services, tmp_path_factory: pytest.TempPathFactory) -> EventStage:
+    return EventStage(AwsClients(services.aws.new_target()), tmp_path_factory.mktemp("lake"))
+
+
+@pytest.fixture(autouse=True)
+def empty(stage: EventStage) -> None:
+    settings = stage.settings
+    for name in (settings.event_queue_name, settings.event_dlq_name, settings.event_quarantine_name):
+        stage.sqs.purge_queue(QueueUrl=stage.url(name))
+
+
+def lines(tmp_path: Path, *texts: str) -> str:
+    file = tmp_path / "events.jsonl"
+    file.write_text("\n".join(texts) + "\n")
+    return str(file)
+
+
+class TestSend:
+    def test_what_is_sent_arrives_and_nothing_else_on_the_bus_does(self, stage: EventStage, tmp_path: Path):
+        """F27"""
+        bus = stage.clients.client("events")
+        wanted = {"Source": "carousel.products", "DetailType": "carousel.product.sold", "Detail": json.dumps(sold())}
+        others = [{**wanted, "Source": "carousel.orders"}, {**wanted, "DetailType": "carousel.product.listed"}]
+        assert bus.put_events(Entries=others)["FailedEntryCount"] == 0
+        assert stage.depth(stage.settings.event_queue_name) == (0, 0)
+        answer = stage.call("send", lines(tmp_path, json.dumps(sold("F27-1")), envelope(sold("F27-2"))))
+        assert (answer.code, answer.out) == (0, "2 events sent, 0 not\n"), answer.err
+        assert stage.depth(stage.settings.event_queue_name) == (2, 0)
+        tally = stage.drain()
+        assert (tally.received, tally.written) == (2, 2)
+        assert {"F27-1", "F27-2"} <= set(stage.in_history())
+        assert {"F27-1", "F27-2"} <= set(stage.in_sales_table())
+
+    def test_a_bad_line_is_told_with_its_number_and_stops_no_other(self, stage: EventStage, tmp_path: Path):
+        bad = json.dumps(sold("B-2", salePrice="NaN"))
+        file = lines(tmp_path, json.dumps(sold("B-1")), "", bad, "{", "[]", json.dumps(sold("B-3")))
+        answer = stage.call("send", file)
+        assert answer.code == 1
+        assert answer.out.splitlines() == [
+            "2 events sent, 3 not",
+            "  line 3  PRICE_INVALID: salePrice = 'NaN'; rule: a price is a decimal number",
+            "  line 4  NOT_JSON: line = '{'; rule: a message is one JSON text",
+            "  line 5  NOT_AN_OBJECT: line = a value of type list; rule: a line is a JSON object",
+        ]
+        assert stage.depth(stage.settings.event_queue_name) == (2, 0)
+
+    def test_unchecked_it_is_sent_and_quarantined_by_the_sync(self, stage: EventStage, tmp_path: Path):
+        file = lines(tmp_path, json.dumps(sold("U-1", tenantId="somebody")))
+        assert stage.call("send", file, "--unchecked").code == 0
+        assert stage.drain().quarantined == 1
+
+    def test_samples_are_new_each_time_and_the_same_by_seed(self, stage: EventStage):
+        for _ in range(2):
+            assert stage.call("send", "--sample", "12", "--json").json["sent"] == 12
+        assert stage.drain().written == 24
+        for _ in range(2):
+            assert stage.call("send", "--sample", "3", "--seed", "5", "--vectors").code == 0
+        tally = stage.drain()
+        assert (tally.received, tally.written, tally.duplicates) == (6, 3, 3)
+
+    def test_usage(self, stage: EventStage):
+        assert stage.call("send").code == 2
+        assert stage.call("send", "--sample", "1", __file__).code == 2
+
+
+class Down:
+    """A sales table that is out of reach."""
+
+    def __init__(self, true: Any) -> None:  # noqa: ANN401 - any repository
+        self._true = true
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - same
+        return getattr(self._true, name)
+
+    def put(self, context: CallerContext, record: SaleRecord) -> PutResult:
+        raise SalesUnavailable(f"{context.tenant} {record.sale_id}: the sales table is down")
+
+
+def down(parts: SyncParts) -> SyncParts:
+    return replace(parts, ledger=Down(parts.ledger))  # type: ignore[arg-type]
+
+
+class TestDeadLetters:
+    def test_what_failed_five_times_is_put_back_and_then_succeeds(self, stage: EventStage, tmp_path: Path):
+        """F17, F4: after a redrive of dead letters"""
+        settings = stage.settings
+        once, twice = json.dumps(sold("D-1")), json.dumps(sold("D-2"))
+        assert stage.call("send", lines(tmp_path, twice)).code == 0
+        assert stage.drain().written == 1
+        assert stage.call("send", lines(tmp_path, once)).code == 0
+        stage.put(settings.event_queue_name, twice)
+        # The receipt answers the second event, so only the store's failure counts against the first.
+        broken = down(stage.parts())
+        for _ in range(5):
+            with pytest.raises(SalesUnavailable):
+                stage.drain(broken)
+            stage.show_again()
+        assert stage.drain(broken).received == 0
+        dry = stage.call("dlq", "replay")
+        assert (dry.code, dry.out.splitlines()[-1]) == (
+            0,
+            "1 event would go back onto the queue; nothing was done (--apply does it)",
+        )
+        assert "received 6 times" in dry.out  # five by the sync, one by this look
+        state = stage.call("status", "--json")
+        assert (state.code, state.json["dlq"]["waiting"]) == (1, 1)
+        assert stage.depth(settings.event_dlq_name) == (1, 0)
+        done = stage.call("dlq", "replay", "--apply")
+        assert (done.code, done.out) == (0, "1 event back on the queue\n")
+        assert stage.depth(settings.event_dlq_name) == (0, 0)
+        assert stage.drain().written == 1
+        stage.put(settings.event_dlq_name, once, twice)
+        assert stage.call("dlq", "replay", "--apply", "--json").json["moved"] == 2
+        assert stage.drain().duplicates == 2
+        for stored in (stage.in_history(), stage.in_sales_table()):
+            assert [stored.count(sale) for sale in ("D-1", "D-2")] == [1, 1]
+        assert stage.call("status").code == 0
+
+
+def test_quarantine_is_listed_shown_and_put_back_by_id_and_by_code(stage: EventStage):
+    foreign = [json.dumps(sold(f"Q-{n}", tenantId="somebody")) for n in range(2)]
+    stage.put(stage.settings.event_queue_name, *foreign, json.dumps(sold("Q-2", salePrice=-1)))
+    assert stage.drain().quarantined == 3
+    listed = stage.call("quarantine", "list", "--json").json["messages"]
+    ids = {json.loads(one["body"])["saleId"]: one["message"] for one in listed}
+    answer = stage.call("quarantine", "list")
+    header, *rows, last = answer.out.splitlines()
+    assert header.split()[0] == "message"
+    assert last == "3 events in quarantine"
+    assert sum("TENANT_UNKNOWN" in row for row in rows) == 2
+    state = stage.call("status")
+    assert state.code == 1
+    assert "in quarantine: 2 TENANT_UNKNOWN" in state.out
+    whole = stage.call("quarantine", "show", ids["Q-2"])
+    assert "PRICE_NOT_POSITIVE" in whole.out
+    assert '"saleId": "Q-2"' in whole.out
+    wrong = stage.call("quarantine", "replay", ids["Q-0"], "nobody", "--apply")
+    assert (wrong.code, wrong.err) == (1, "salesintel: no message 'nobody' among 3\n")
+    assert stage.depth(stage.settings.event_quarantine_name) == (3, 0)
+    assert stage.call("quarantine", "replay", ids["Q-0"], "--apply").code == 0
+    assert stage.depth(stage.settings.event_quarantine_name) == (2, 0)
+    dry = stage.call("quarantine", "replay", "--code", "TENANT_UNKNOWN", "--json").json
+    assert (dry["applied"], dry["would_move"]) == (False, [ids["Q-1"]])
+    assert stage.depth(stage.settings.event_queue_name) == (1, 0)
+    done = stage.call("quarantine", "replay", "--code", "TENANT_UNKNOWN", "--apply")
+    assert (done.code, done.out) == (0, "1 event back on the queue\n")
+    assert stage.depth(stage.settings.event_quarantine_name) == (1, 0)
+    assert stage.drain().quarantined == 2
+    assert stage.call("quarantine", "replay", ids["Q-2"], "--code", "X").code == 2
+
+
+class TestReconcile:
+    @pytest.mark.parametrize("side", ["sales_history", "sales_table"])
+    def test_a_row_deleted_by_hand_is_named_restored_and_then_all_is_the_same(self, stage: EventStage, side: str):
+        """F28"""
+        day = "2026-11-03" if side == "sales_history" else "2026-11-04"
+        sales = [sold(f"R-{side}-{n}", soldAt=f"{day}T12:00:00Z", brand=None) for n in range(3)]
+        stage.put(stage.settings.event_queue_name, *map(json.dumps, sales))
+        assert stage.drain().written == 3
+        gone = f"R-{side}-1"
+        if side == "sales_history":
+            stage.history().delete(EqualTo("sale_id", gone))
+        else:
+            stage.parts().ledger.delete(CallerContext("carousel-labs"), gone)
+        asked = ("reconcile", day, "--settle", "0")
+        found = stage.call(*asked)
+        where = "sales_history" if side == "sales_history" else "the sales table"
+        assert found.code == 1
+        assert f"  carousel-labs {day} {gone}: missing in {where}\n" in found.out
+        repaired = stage.call(*asked, "--repair")
+        assert repaired.code == 0, repaired.out
+        assert "Repaired: " in repaired.out
+        again = stage.call(*asked, "--json")
+        assert again.code == 0
+        assert [one["differences"] for one in again.json["days"]] == [0]
+        assert gone in stage.in_history()
+        assert gone in stage.in_sales_table()
+
+
+def test_a_queue_that_is_not_there_is_told_with_the_way_out(stage: EventStage):
+    for words in (["status"], ["dlq", "replay"], ["quarantine", "list"]):
+        answer = call("events", *words, environment={**stage.environment, "STAGE": "nobody"})
+        assert answer.code == 1
+        assert "salesintel deploy --apply" in answer.err

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from salesintel_dagster.domain.errors import QueueUnavailable
+from salesintel_dagster.domain.event_queues import OldestAge
+from salesintel_dagster.flows.sync.redrive import look, redrive
+from salesintel_dagster.flows.sync.state import state_of_events
+from salesintel_dagster_tests.fakes.event_queue import InMemoryEventQueue
+from salesintel_dagster_tests.fakes.event_queues import FakeEventQueueWatch
+from salesintel_dagster_tests.fakes.events import envelope, sold
+from salesintel_dagster_tests.fakes.message_shelf import InMemoryInlet, InMemoryShelf
+from salesintel_dagster_tests.fakes.sync_world import FakeSync
+from salesintel_dagster_tests.lakes import held_clock
+
+
+@pytest.fixture
+def shelf() -> InMemoryShelf:
+    made = InMemoryShelf()
+    for number in range(25):
+        made.put(f"body-{number}", {"code": "A" if number % 2 else "B"})
+    return made
+
+
+def test_a_look_sees_everything_once_oldest_first_and_leaves_it_there(shelf: InMemoryShelf) -> None:
+    found = look(shelf)
+    assert [one.message.body for one in found.messages] == [f"body-{number}" for number in range(25)]
+    assert found.is_whole
+    assert not shelf.in_hand
+    assert len(shelf.there) == 25
+
+
+def test_a_look_that_fails_gives_back_what_it_holds(shelf: InMemoryShelf) -> None:
+    def fail(_: int) -> None:
+        shelf.down = True
+
+    with pytest.raises(QueueUnavailable):
+        look(shelf, tell=fail)
+    assert not shelf.in_hand
+
+
+def test_a_bounded_look_says_how_much_it_has_not_seen_and_what_others_hold(shelf: InMemoryShelf) -> None:
+    shelf.in_hand = {"s-24", "s-25"}
+    found = look(shelf, most=20)
+    assert (len(found.messages), found.more, found.held, found.is_whole) == (20, 3, 2, False)
+
+
+def test_only_what_is_wanted_is_sent_and_deleted(shelf: InMemoryShelf) -> None:
+    inlet = InMemoryInlet()
+    done = redrive(shelf, inlet, lambda one: one.code == "A")
+    assert (done.moved, done.refused, done.sent_but_stay) == (12, [], [])
+    assert inlet.sent == [f"body-{number}" for number in range(1, 25, 2)]
+    assert {one.code for one in shelf.there.values()} == {"B"}
+    assert not shelf.in_hand
+
+
+def test_what_the_queue_does_not_take_stays_and_is_told(shelf: InMemoryShelf) -> None:
+    inlet = InMemoryInlet(refused={"body-3"})
+    shelf.stubborn = {"s-5"}
+    done = redrive(shelf, inlet, lambda _: True)
+    assert (done.moved, done.refused, done.sent_but_stay) == (23, [("s-4", "TooLarge")], ["s-5"])
+    assert set(shelf.there) == {"s-4", "s-5"}
+
+
+def test_nothing_is_deleted_that_was_not_sent(shelf: InMemoryShelf) -> None:
+    inlet = InMemoryInlet(fails_after=1)
+    with pytest.raises(QueueUnavailable):
+        redrive(shelf, inlet, lambda _: True)
+    assert len(inlet.sent) == 10
+    assert [one.message.body for one in shelf.there.values()] == [f"body-{number}" for number in range(10, 25)]
+    assert not shelf.in_hand
+
+
+class Killed(BaseException):
+    pass
+
+
+class DiesBeforeDelete(InMemoryShelf):
+    def delete(self, messages: object) -> tuple[()]:  # noqa: ARG002 - the port's
+        raise Killed
+
+
+def test_a_kill_between_sending_and_deleting_loses_and_doubles_nothing() -> None:
+    """F4: after a redrive of dead letters that was killed and done again"""
+    world = FakeSync()
+    body = envelope(sold("S-1"))
+    shelf = DiesBeforeDelete()
+    shelf.put(body)
+    inlet = InMemoryInlet()
+    with pytest.raises(Killed):
+        redrive(shelf, inlet, lambda _: True)
+    again = InMemoryShelf(there=dict(shelf.there))
+    assert redrive(again, inlet, lambda _: True).moved == 1
+    assert inlet.sent == [body, body]
+    world.queue.send(*inlet.sent)
+    tally = world.drain()
+    assert (tally.received, tally.written, tally.duplicates) == (2, 1, 1)
+    assert world.sales() == ["S-1"]
+
+
+def test_the_state_looks_into_the_shelves_and_never_into_the_queue() -> None:
+    clock = held_clock()
+    queue, dead, quarantine = InMemoryEventQueue(clock=clock), InMemoryShelf(), InMemoryShelf()
+    queue.send(json.dumps(sold()))
+    quarantine.put("x", {"code": "NOT_JSON"})
+    quarantine.put("y")
+    watch = FakeEventQueueWatch(queue, kept=2, oldest=OldestAge(7.0, "as told"))
+    state = state_of_events(watch, dead, quarantine, clock)
+    assert queue.messages[0].receives == 0
+    assert (state.queue.depth.waiting, state.queue.oldest_seconds) == (1, 7.0)
+    assert state.dead_letters.oldest_seconds is None
+    assert state.quarantine.codes == {"NOT_JSON": 1, "(no code)": 1}
+    assert state.needs_a_person
+    calm = state_of_events(FakeEventQueueWatch(queue), dead, InMemoryShelf(), clock)
+    assert (calm.queue.oldest_seconds, calm.needs_a_person) == (None, False)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from datetime import date
+
+from salesintel_dagster.domain.event_bus import BATCH_BYTES, OutgoingEvent, batches
+from salesintel_dagster.domain.event_lines import read_event_line
+from salesintel_dagster.domain.sale import Rejection
+from salesintel_dagster.domain.sale_event import SaleEvent, parse_event
+from salesintel_dagster.flows.sync.samples import sample_events
+from salesintel_dagster.flows.sync.sending import send
+from salesintel_dagster_tests.fakes.events import RULES, TENANT, envelope, hostile_bodies, sold
+from salesintel_dagster_tests.fakes.message_shelf import InMemoryBus
+from salesintel_dagster_tests.lakes import held_clock
+
+DAY = date(2026, 11, 20)
+
+
+def events(number: int) -> list[OutgoingEvent]:
+    return [OutgoingEvent(n, f'{{"n": {n}}}') for n in range(1, number + 1)]
+
+
+def test_events_go_in_tens_and_within_the_bytes_of_a_request() -> None:
+    assert [len(batch) for batch in batches(events(23))] == [10, 10, 3]
+    large = [OutgoingEvent(n, "x" * 100_000) for n in range(5)]
+    found = list(batches(large))
+    assert [len(batch) for batch in found] == [2, 2, 1]
+    assert all(sum(event.size for event in batch) <= BATCH_BYTES for batch in found)
+
+
+def test_what_was_throttled_is_sent_again_and_nothing_else_is() -> None:
+    bus = InMemoryBus(answers={'{"n": 2}': ["ThrottlingException", "ThrottlingException"]})
+    told: list[int] = []
+    sent = send(bus, events(12), held_clock(), told.append)
+    assert (sent.taken, sent.refused, bus.calls, told) == (12, (), 4, [10, 12])
+    assert sorted(bus.taken) == sorted(event.detail for event in events(12))
+
+
+def test_what_is_never_taken_is_told_and_stops_no_other() -> None:
+    bus = InMemoryBus(
+        answers={'{"n": 2}': ["NotAuthorizedForSourceException"], '{"n": 3}': ["ThrottlingException"] * 99}
+    )
+    sent = send(bus, events(11), held_clock())
+    assert sent.taken == 9
+    assert [(one.event.place, one.code) for one in sent.refused] == [
+        (2, "NotAuthorizedForSourceException"),
+        (3, "ThrottlingException"),
+    ]
+
+
+def test_a_line_is_a_detail_as_it_is_written_or_an_envelopes() -> None:
+    text = '{"saleId": "S-1", ' + json.dumps(sold(None))[1:].replace("19.9", "19.90")
+    bare = read_event_line(text, 1, RULES)
+    assert isinstance(bare, OutgoingEvent)
+    assert bare.detail == text
+    found = read_event_line(f'{{"time": "2026-11-03T12:00:05Z", "detail": {text}}}', 2, RULES)
+    assert isinstance(found, OutgoingEvent)
+    assert '"salePrice":19.90' in found.detail
+    assert found.time is not None
+    first, second = (parse_event(one.detail, RULES) for one in (bare, found))
+    assert isinstance(first, SaleEvent)
+    assert isinstance(second, SaleEvent)
+    assert first.record.payload_hash == second.record.payload_hash
+
+
+def test_no_hostile_line_is_sent_or_stops_the_reading() -> None:
+    """F11"""
+    for name, (body, _) in hostile_bodies().items():
+        found = read_event_line(body, 1, RULES)
+        assert isinstance(found, Rejection) == (name != "no id"), name  # the bus gives one
+        read_event_line(body, 1, RULES, check=False)
+
+
+def test_an_envelope_of_another_event_is_refused() -> None:
+    found = read_event_line(envelope(sold(), source="someone.else"), 1, RULES, check=False)
+    assert isinstance(found, Rejection)
+    assert found.code == "WRONG_EVENT"
+
+
+def test_samples_are_good_sales_the_same_by_seed_and_of_the_size_told() -> None:
+    first, again, other = (list(sample_events(20, seed, TENANT, DAY, vectors=True)) for seed in (1, 1, 2))
+    assert first == again
+    assert not {one.detail for one in first} & {one.detail for one in other}
+    assert all(18_000 < len(one.detail) < 26_000 for one in first)
+    found = [parse_event(one.detail, RULES) for one in first]
+    assert all(isinstance(one, SaleEvent) for one in found)
+    assert len({one.sale.sale_id for one in found if isinstance(one, SaleEvent)}) == 20
