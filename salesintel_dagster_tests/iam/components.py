@@ -20,7 +20,7 @@ from botocore.exceptions import ConnectTimeoutError
 from salesintel_dagster import wiring
 from salesintel_dagster.adapters.object_store import MULTIPART_BYTES
 from salesintel_dagster.adapters.sales.items import key_of
-from salesintel_dagster.adapters.table_layout import ENRICHMENT_TABLE, NAMESPACE, SALES_TABLE
+from salesintel_dagster.adapters.table_layout import ENRICHMENT_TABLE, HISTORY_TABLE, NAMESPACE, SALES_TABLE
 from salesintel_dagster.domain.alerts import Alert
 from salesintel_dagster.domain.checks import Severity
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
@@ -38,8 +38,8 @@ from salesintel_dagster.handlers import store_sale
 from salesintel_dagster.local.world_environment import overlaid
 from salesintel_dagster.settings import Settings
 from salesintel_dagster.wiring import enrichment as wired_enrichment
+from salesintel_dagster.wiring import event_checks, metrics
 from salesintel_dagster.wiring import events as wired_events
-from salesintel_dagster.wiring import metrics
 from salesintel_dagster_tests.fakes.events import envelope, sold
 from salesintel_dagster_tests.iam.cloud import Cloud, User
 from salesintel_dagster_tests.sales_use import use_everything
@@ -207,13 +207,23 @@ def sync(user: User) -> None:
         sale = f"S-{user.key}"
         parts = wired_events.sync_parts(settings, user.clients)
         rules = replace(wired_events.sync_rules(settings), gather_seconds=0, idle_seconds=0)
-        for bodies in ((envelope(sold(sale), "e-1"), "poison"), (envelope(sold(sale, salePrice=1), "e-2"),)):
+        moved = sold(sale, eventVersion=2, soldAt="2026-11-04T12:00:00Z")
+        first, conflict = sold(sale), sold(sale, salePrice=1)
+        for bodies in ((envelope(first, "e-1"), "poison"), (envelope(conflict, "e-2"),), (envelope(moved, "e-4"),)):
             for body in bodies:
                 root.send_message(QueueUrl=url, MessageBody=body)
             assert parts.queue.depth().total == len(bodies)
             for _ in EventSync(parts, rules, SYSTEM_CLOCK, "run-1", lambda _line: None).drain():
                 pass
             assert parts.queue.depth().total == 0
+            forget_soon(user.cloud, HISTORY_TABLE)
+        root.send_message(QueueUrl=url, MessageBody=envelope(sold(f"{sale}-2"), "e-3"))
+        event_checks.event_queue_watch(settings, user.clients).look()
+        parts.queue.extend(parts.queue.receive(1, 0), 0)
+        for _ in EventSync(parts, rules, SYSTEM_CLOCK, "run-2", lambda _line: None).drain():
+            pass
+        event_checks.history_facts(settings).repeated()
+    user.types("events", "reconcile", "2026-11-03")
 
 
 def sales(user: User) -> None:
