@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 WATCH_SECONDS = 2.0
 
 
-@click.group()
+@click.group(epilog="Example: salesintel enrich submit catalog.csv --catalog summer-2026 --user ann")
 def enrich() -> None:
     """Catalogs of products: hand one in, see how far it is, try again what failed.
 
