@@ -46,7 +46,7 @@ def test_a_compaction_that_dies_beside_the_sync_loses_and_doubles_nothing(tmp_pa
 
     def write() -> None:
         with closing(local_catalog(tmp_path / "table")) as own:  # another process: it does not die
-            put(table_on(own), sold_event("new"), sold_event("3"))
+            put(table_on(own), sold_event("new"), sold_event("1"))
 
     def compact(catalog: Catalog) -> None:
         Disturbed(catalog, before=once(write))
@@ -57,7 +57,7 @@ def test_a_compaction_that_dies_beside_the_sync_loses_and_doubles_nothing(tmp_pa
         deaths += 1
         expected = [str(number) for number in range(COMMITS)]
         assert set(ids(table_on(found))) - {"new"} == set(expected)
-        put(table_on(found), sold_event("new"), sold_event("3"))
+        put(table_on(found), sold_event("new"), sold_event("1"))
         keeper_of(found).compact(RULES, later())
         keeper_of(found).expire(RULES, later())
         keeper_of(found).remove(RULES, later())

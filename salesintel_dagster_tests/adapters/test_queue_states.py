@@ -77,7 +77,7 @@ def test_the_template_contradicts_nothing_and_the_doctor_is_content(stage: Stage
     "queue, attribute, wrong, told",
     [
         (1, "MessageRetentionPeriod", "345600", "keeps messages for 4 d"),
-        (0, "VisibilityTimeout", "29", "shows a message again after 29 s, expected at least 30 s"),
+        (0, "VisibilityTimeout", "29", "shows a message again after 29 s, expected at least 120 s"),
         (0, "RedrivePolicy", "", "has no redrive policy"),
     ],
 )

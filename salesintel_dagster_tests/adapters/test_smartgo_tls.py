@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -79,7 +80,6 @@ def server(
     request: pytest.FixtureRequest,
     postgres: PostgresService,
     authority: Authority,
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[TlsServer]:
     good = authority.signed("good", ADDRESS_ONLY)
     if request.param == "front":
@@ -88,15 +88,15 @@ def server(
             yield TlsServer(_verified(dsn, line.port, authority), "front")
         return
     _server_with_tls()
-    folder = tmp_path_factory.mktemp("postgres")
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(path.stat().st_mode | 0o011)
-    supervisor = Supervisor(on_event=print)
-    try:
-        dsn = _start(folder, good, supervisor).dsn()
-        yield TlsServer(_verified(dsn, connection_from_dsn(dsn).port, authority), "server")
-    finally:
-        supervisor.stop()
+    with tempfile.TemporaryDirectory(prefix="salesintel-tests-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)  # not below pytest's own, which nobody but root may enter
+        folder.chmod(0o711)
+        supervisor = Supervisor(on_event=print)
+        try:
+            dsn = _start(folder, good, supervisor).dsn()
+            yield TlsServer(_verified(dsn, connection_from_dsn(dsn).port, authority), "server")
+        finally:
+            supervisor.stop()
 
 
 def _ask(connection: ConnectionParameters) -> None:

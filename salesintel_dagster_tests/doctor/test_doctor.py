@@ -39,6 +39,7 @@ EVERY = [
     "sales table",
     "receipts table",
     "enrichment table",
+    "sold events: queues",
     "enrichment: queue",
     "enrichment: dead letters",
     "enrichment: provider",
