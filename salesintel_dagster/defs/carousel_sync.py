@@ -155,7 +155,8 @@ def _watch_sensor(settings: Settings, clock: Clock, redact: Redact) -> dg.Sensor
         name="carousel_sync_watch",
         minimum_interval_seconds=WATCH_TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Every minute: ends drains that died, judges dead letters, quarantine, age and attributes of the queues.",
+        description="Every minute: ends drains that died, and judges the queues: dead letters, quarantine, age, "
+        "attributes.",
     )
     @leaving(redact)
     def carousel_sync_watch(
