@@ -41,10 +41,19 @@ class DynamoReceipts(Receipts):
             wanted = {"Keys": [{"PK": {"S": key}} for key in keys], "ConsistentRead": True}
             for answer in self._until_done("read", {self._table: wanted}, self._read):
                 for item in answer["Responses"].get(self._table, ()):
-                    if not is_expired(int(item["ttl"]["N"]), self._clock.now()):
-                        identity = by_key[item["PK"]["S"]]
-                        found[identity] = Receipt(identity, item["payloadHash"]["S"], int(item["eventVersion"]["N"]))
+                    identity = by_key[item["PK"]["S"]]
+                    receipt = self._receipt(identity, item)
+                    if receipt is not None:
+                        found[identity] = receipt
         return found
+
+    def _receipt(self, identity: SaleIdentity, item: dict[str, Any]) -> Receipt | None:
+        """Return what stands; an item of another form (the key is older than we are) answers nothing, like none."""
+        try:
+            expires, payload, version = item["ttl"]["N"], item["payloadHash"]["S"], item["eventVersion"]["N"]
+        except KeyError:
+            return None
+        return None if is_expired(int(expires), self._clock.now()) else Receipt(identity, payload, int(version))
 
     def put(self, receipts: Collection[Receipt]) -> None:
         """Write the receipts. Raises ReceiptsUnavailable."""

@@ -129,6 +129,12 @@ def test_a_receipt_of_a_moment_ago_is_read(dynamo: AwsClient) -> None:
     assert asked[0]["RequestItems"][name]["ConsistentRead"] is True
 
 
+def test_an_item_of_another_form_under_our_key_is_no_receipt(dynamo: AwsClient) -> None:
+    name, identity = table_of(dynamo), SaleIdentity("t", "a")
+    dynamo.put_item(TableName=name, Item={"PK": {"S": receipt_key(identity)}, "processedAt": {"S": "2024-01-01"}})
+    assert DynamoReceipts(dynamo, name, Time().clock).get([identity]) == {}
+
+
 def test_a_table_that_is_not_there_is_named(dynamo: AwsClient) -> None:
     receipts = DynamoReceipts(dynamo, "nowhere", Time().clock)
     with pytest.raises(ReceiptsUnavailable, match="read receipts in nowhere: ResourceNotFoundException"):

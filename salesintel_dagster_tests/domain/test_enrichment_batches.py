@@ -79,6 +79,7 @@ class TestALine:
     def test_check_digits_are_checked_and_leading_zeros_do_not_tell_codes_apart(self):
         assert is_product_code("4006381333931")
         assert not is_product_code("4006381333930")
+        assert not is_product_code("0000000000000")
         assert not is_product_code("٤006381333931")
         assert same_code("036000291452", "0036000291452")
         assert not same_code("036000291452", "36000291453")

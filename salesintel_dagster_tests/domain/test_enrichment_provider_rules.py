@@ -181,7 +181,10 @@ class TestTokens:
         assert TokenLevel(59, 0, 1, NOW).wait_seconds(100, NOW) == 60
 
     def test_a_bucket_that_never_refills_is_asked_again_after_an_hour(self):
-        assert TokenLevel(0, 0, 0, NOW).wait_seconds(1, NOW) == LONGEST_WAIT_SECONDS
+        hour = timedelta(seconds=LONGEST_WAIT_SECONDS)
+        for level in (TokenLevel(0, 0, 0, NOW), TokenLevel(-(10**9), 0, 1, NOW)):
+            assert level.wait_seconds(1, NOW) == LONGEST_WAIT_SECONDS
+            assert level.wait_seconds(1, NOW + hour) == 0
 
     def test_the_level_now_is_told_up_to_what_the_bucket_holds(self):
         assert self.LEVEL.at(NOW) == -4
@@ -206,10 +209,12 @@ class TestTokens:
         assert token_level({"tokensLeft": 1, "refillIn": 1, "refillRate": 1} | changes, NOW) is None
 
     @given(st.integers(-1000, 1000), st.floats(0, 600), st.integers(0, 100), st.integers(1, 200), st.floats(0, 7200))
-    def test_after_the_wait_there_are_enough(self, left: int, refill_in: float, rate: int, needed: int, later: float):
+    def test_after_the_wait_there_are_enough_or_the_answer_is_an_hour_old(
+        self, left: int, refill_in: float, rate: int, needed: int, later: float
+    ):
         level = TokenLevel(left, refill_in, rate, NOW)
         now = NOW + timedelta(seconds=later)
         wait = level.wait_seconds(needed, now)
         assert 0 <= wait <= LONGEST_WAIT_SECONDS
-        if wait < LONGEST_WAIT_SECONDS:
+        if later + wait < LONGEST_WAIT_SECONDS:  # an hour after the answer it is asked again, whatever it said
             assert level.at(now + timedelta(seconds=wait + 0.001)) >= min(needed, max(level.capacity, 1)) - 0.01

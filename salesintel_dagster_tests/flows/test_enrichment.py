@@ -22,7 +22,7 @@ from salesintel_dagster.domain.errors import (
     TableUnavailable,
 )
 from salesintel_dagster.flows.enrichment.retry import retry
-from salesintel_dagster.flows.enrichment.sweep import QUEUE_RETENTION, sweep
+from salesintel_dagster.flows.enrichment.sweep import QUEUE_RETENTION, is_lost, sweep
 from salesintel_dagster_tests.fakes.enrichment_provider import PROVIDER
 from salesintel_dagster_tests.fakes.enrichment_world import CATALOG, TENANT, USER, EnrichmentWorld, catalog
 from salesintel_dagster_tests.fakes.wire import Crash
@@ -129,6 +129,16 @@ class TestSubmitting:
         assert sweep(world.ledger, world.queue, world.clock).sent == 2
         world.drain()
         assert world.states() == {"DONE": 30}
+
+    def test_h8_a_batch_that_somebody_holds_is_not_sent_again_though_its_sending_was_never_noted(
+        self, world: EnrichmentWorld
+    ):
+        world.submit(10)
+        [message] = world.queue.receive(10, 0)
+        [held] = world.worker("holder")._claimer.claim([message]).held
+        unnoted = replace(held.batch, sent_at=None)
+        assert is_lost(unnoted, world.clock.now() + timedelta(seconds=70)) is False
+        assert is_lost(replace(unnoted, lease=None), world.clock.now() + timedelta(seconds=70)) is True
 
     def test_h8_a_queue_that_is_down_delays_the_work_and_loses_nothing(self, world: EnrichmentWorld):
         def act(_n: int, name: str) -> None:
@@ -411,10 +421,11 @@ class TestLeases:
         world.wire.act = act
         world.drain()
         world.wire.act = lambda _n, _name: None
-        assert any("Leases were not prolonged" in line for line in world.lines)
+        assert any("messages are not prolonged, their leases are" in line for line in world.lines)
         world.until_quiet()
         assert world.states() == {"DONE": 10}
         assert len(world.table.rows) == 10
+        assert set(world.provider.paid.values()) == {1}, "what was paid for is kept"
 
 
 class TestTheQueue:

@@ -19,10 +19,13 @@ from salesintel_dagster.domain.errors import (
 from salesintel_dagster.domain.event_queue import QueuedMessage
 from salesintel_dagster.domain.keyed_table import TableMonth
 from salesintel_dagster.domain.sale_event import SaleIdentity
+from salesintel_dagster.domain.sales_repository import StoredSale
+from salesintel_dagster.domain.tenancy import CallerContext
 from salesintel_dagster.flows.sync.heartbeat import Heartbeat
 from salesintel_dagster.flows.sync.parts import SyncRules, SyncTally
 from salesintel_dagster_tests.fakes.event_queue import InMemoryEventQueue
 from salesintel_dagster_tests.fakes.events import OTHER_TENANT, RULES, TENANT, envelope, hash_of, hostile_bodies, sold
+from salesintel_dagster_tests.fakes.sales_repository import InMemorySalesRepository
 from salesintel_dagster_tests.fakes.sync_world import FakeSync
 
 
@@ -34,6 +37,22 @@ def world() -> FakeSync:
 def assert_adds_up(tally: SyncTally) -> None:
     counts = (tally.written, tally.duplicates, tally.superseded, tally.conflicts, tally.quarantined)
     assert sum(counts) == tally.received
+
+
+class WithoutGuards(InMemorySalesRepository):
+    """Sales are there, and no look-up by id finds them: their guards were deleted by hand."""
+
+    def by_sale_id(self, context: CallerContext, sale_id: str) -> StoredSale | None:  # noqa: ARG002 - finds none
+        return None
+
+
+def test_a_sale_that_has_lost_its_guard_is_a_conflict_and_no_endless_race(world: FakeSync) -> None:
+    world.ledger = WithoutGuards(world.clock)
+    world.send(sold("a"))
+    world.drain()
+    world.send(sold("a", salePrice=1), sold("b"))
+    tally = world.drain()
+    assert (tally.conflicts, tally.written) == (1, 1)
 
 
 def test_events_reach_both_stores_and_leave_the_queue(world: FakeSync) -> None:

@@ -113,8 +113,8 @@ def _key(given: Mapping[str, str]) -> LookUpKey | Rejection:
 
 
 def is_product_code(text: str) -> bool:
-    """Tell whether the text is a GTIN: 8, 12 or 13 digits whose last one is the check digit (GS1)."""
-    if not _DIGITS.fullmatch(text):
+    """Tell whether the text is a GTIN: 8, 12 or 13 digits, not all zero, the last one the check digit (GS1)."""
+    if not _DIGITS.fullmatch(text) or not text.strip("0"):
         return False
     weighted = sum(int(digit) * (3, 1)[at % 2] for at, digit in enumerate(reversed(text[:-1])))
     return (10 - weighted % 10) % 10 == int(text[-1])

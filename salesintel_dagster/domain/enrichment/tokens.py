@@ -39,17 +39,18 @@ class TokenLevel:
     def wait_seconds(self, needed: int, now: datetime) -> float:
         """Return how long from `now` until `needed` are there: refillIn + missing / refillRate after the answer.
 
-        More than the bucket holds is never waited for: a full one takes the request and goes below zero.
+        More than the bucket holds is never waited for: a full one takes the request and goes below zero. An hour after
+        the answer the provider is asked again whatever it said: only an answer tells a new level.
         """
         wanted = min(float(needed), max(self.capacity, 1.0))
         missing = wanted - self.left
         if missing <= 0:
             return 0.0
-        if self.refill_per_minute <= 0:
-            return LONGEST_WAIT_SECONDS
-        whole = self.refill_in_seconds + missing / self.refill_per_minute * SECONDS_A_MINUTE
-        left = whole - max((now - self.observed_at).total_seconds(), 0.0)
-        return min(max(left, 0.0), LONGEST_WAIT_SECONDS)
+        whole = LONGEST_WAIT_SECONDS
+        if self.refill_per_minute > 0:
+            refilled = self.refill_in_seconds + missing / self.refill_per_minute * SECONDS_A_MINUTE
+            whole = min(refilled, LONGEST_WAIT_SECONDS)
+        return max(whole - max((now - self.observed_at).total_seconds(), 0.0), 0.0)
 
     def less(self, spent: int) -> TokenLevel:
         """Return the level after a request that has not been answered yet."""

@@ -13,6 +13,7 @@ from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.enrichment.batch import Batch, Lease, State
 from salesintel_dagster.domain.enrichment.job import MessageInvalid, parse_message
 from salesintel_dagster.domain.enrichment.ports import BatchQueue, EnrichmentBatches
+from salesintel_dagster.domain.errors import QueueUnavailable
 from salesintel_dagster.domain.event_queue import QueuedMessage
 from salesintel_dagster.flows.enrichment.parts import RECEIVES_LEFT_ALONE, WorkLimits
 
@@ -99,7 +100,11 @@ class Claimer:
         self.queue.extend([message], max(1, round((until - self.clock.now()).total_seconds())))
 
     def keep(self, held: Sequence[Held]) -> list[Held]:
-        """Prolong leases and messages; return what is still ours. Raises LedgerUnavailable, QueueUnavailable."""
+        """Prolong leases and messages; return what is still ours. Raises LedgerUnavailable.
+
+        A message that could not be prolonged comes again and finds its batch held: that is harmless, unlike losing what
+        was paid for.
+        """
         now = self.clock.now()
         ours: list[Held] = []
         for one in held:
@@ -108,7 +113,10 @@ class Claimer:
                 ours.append(replace(one, batch=kept))
             else:
                 self.tell(f"Batch {one.batch.key} was taken over by another worker; what we have of it is dropped")
-        self.queue.extend([one.message for one in ours], self.limits.lease_seconds)
+        try:
+            self.queue.extend([one.message for one in ours], self.limits.lease_seconds)
+        except QueueUnavailable as error:
+            self.tell(f"{len(ours)} messages are not prolonged, their leases are: {error}")
         return ours
 
 

@@ -48,7 +48,9 @@ def sweep(ledger: EnrichmentLedger, queue: BatchQueue, clock: Clock) -> Swept:
 
 
 def is_lost(batch: Batch, now: datetime) -> bool:
-    """Tell whether no queue can hold the batch's message."""
+    """Tell whether no queue can hold the batch's message. Whoever holds it has its message."""
+    if batch.held_at(now) is not None:
+        return False
     if batch.sent_at is None:
         return now - batch.updated_at > GRACE
     return now - batch.sent_at > QUEUE_RETENTION
