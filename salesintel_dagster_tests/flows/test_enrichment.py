@@ -255,6 +255,18 @@ class TestAProviderThatFails:
         assert world.states() == {"DONE": 19, "FAILED_REFUSED": 1}
         assert set(world.provider.paid.values()) == {1}
 
+    @pytest.mark.parametrize("attempts", [1, 4])
+    def test_h2_not_on_the_last_try_and_not_while_tokens_are_short(self, attempts: int):
+        world = EnrichmentWorld(attempts=attempts)
+        world.provider.poison.add("B000000007")
+        down = ProviderTransient(Reason.PROVIDER_DOWN, "answered 503")
+        world.provider.script.extend([down] * (attempts - 1))
+        world.provider.tokens = TokenLevel(1, 30.0, 5.0, world.clock.now())
+        world.submit(20, size=20)
+        world.until_quiet()
+        assert world.states() == {"DONE": 19, "FAILED_REFUSED": 1}
+        assert set(world.provider.paid.values()) == {1}
+
     def test_h9_an_answer_that_cannot_be_read_is_tried_again_and_then_failed_invalid(self, world: EnrichmentWorld):
         world.provider.always = ProviderTransient(Reason.INVALID, "the answer has more than 16777216 bytes")
         world.submit(10)

@@ -11,7 +11,7 @@ from salesintel_dagster.domain.enrichment.facts import NoFacts, ProductFacts
 from salesintel_dagster.domain.enrichment.product import LookUpKey
 from salesintel_dagster.domain.errors import ProviderRefused, ProviderThrottled
 from salesintel_dagster.domain.retry import RetryPolicy
-from salesintel_dagster.flows.enrichment.requests import Missed, Outcome
+from salesintel_dagster.flows.enrichment.requests import ASK_ALONE, Missed, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,26 @@ def _next(status: ProductStatus, outcome: Outcome | None, attempts: int, *, stor
         case NoFacts():
             return status.to(State.FAILED, outcome.reason, outcome.detail, tried=True)
         case Missed(tried=True):
-            final = outcome.alone and isinstance(outcome.failure, ProviderRefused)
-            return _again(status, outcome.failure.reason, outcome.failure.detail, 1 if final else attempts)
+            return _missed(status, outcome, attempts)
         case Missed():
-            return status.to(State.RETRY, outcome.failure.reason, outcome.failure.detail)
-    return status.to(State.RETRY, Reason.OUT_OF_TOKENS, "waits for tokens")
+            return _waiting(status, outcome.failure.reason, outcome.failure.detail)
+    return _waiting(status, Reason.OUT_OF_TOKENS, "waits for tokens")
+
+
+def _missed(status: ProductStatus, outcome: Missed, attempts: int) -> ProductStatus:
+    """Judge a try in vain. What was said of a whole request is no last word on one of its products (H2)."""
+    reason, detail = outcome.failure.reason, outcome.failure.detail
+    if reason in ASK_ALONE and not outcome.alone:
+        return status.to(State.RETRY, reason, detail, tried=True)
+    final = outcome.alone and isinstance(outcome.failure, ProviderRefused)
+    return _again(status, reason, detail, 1 if final else attempts)
+
+
+def _waiting(status: ProductStatus, reason: Reason, detail: str) -> ProductStatus:
+    """Let a product wait; one that is to be asked for alone remembers why."""
+    if status.reason in ASK_ALONE and status.attempts > 0:
+        return status.to(State.RETRY, status.reason, detail)
+    return status.to(State.RETRY, reason, detail)
 
 
 def _again(status: ProductStatus, reason: Reason, detail: str, attempts: int) -> ProductStatus:
