@@ -84,6 +84,7 @@ class VectorMaker:
         self._lock = threading.Lock()
         self._last_good = float("-inf")
         self._all_keys: frozenset[str] | None = None
+        self._died = False
 
     @property
     def calls(self) -> Calls:
@@ -158,6 +159,9 @@ class VectorMaker:
         except EmbeddingFailure as failure:
             self._breaker.failed(failure)
             raise
+        except BaseException:  # the day ends by it; told while the slot is held, so that nobody takes it to call
+            self._died = True
+            raise
         self._breaker.succeeded()
         return vector
 
@@ -210,6 +214,8 @@ class VectorMaker:
         return vector
 
     def _refuse_if_over(self) -> None:
+        if self._died:
+            raise EmbeddingRefused(EmbeddingStatus.MODEL_UNUSABLE, "an unexpected error has ended the day")
         opened = self._breaker.opened
         if opened is not None:
             raise EmbeddingRefused(opened.status, opened.reason)
