@@ -49,7 +49,7 @@ def _loaded(text: str, max_bytes: int, *, check: bool) -> object:
         return strict_loads(text, max_bytes) if check else json.loads(text, parse_float=Decimal)
     except JsonRefused as refused:
         raise RowRejected(refused.code, "line", text, refused.rule) from None
-    except (ValueError, RecursionError):
+    except (ValueError, ArithmeticError, RecursionError):
         raise RowRejected("NOT_JSON", "line", text, "a line is one JSON text") from None
 
 

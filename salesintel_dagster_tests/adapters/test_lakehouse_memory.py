@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_MEGABYTES = 400
-MAX_MORE_MEGABYTES = 60
+MAX_MORE_MEGABYTES = 110
 
 CHILD = """
 import json, sys
