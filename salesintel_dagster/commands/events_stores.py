@@ -41,7 +41,7 @@ def reconcile(days: list[date], settle_seconds: float, *, repair: bool, as_json:
     """
     with session() as opened:
         from salesintel_dagster.commands import events_output as output  # noqa: PLC0415 - after --help
-        from salesintel_dagster.wiring.event_shelves import reconciliation  # noqa: PLC0415 - boto3, pyiceberg
+        from salesintel_dagster.wiring.event_checks import reconciliation  # noqa: PLC0415 - boto3, pyiceberg
 
         both = reconciliation(opened.settings, opened.clients, settle_seconds)
         tenants = opened.settings.tenants_of_events

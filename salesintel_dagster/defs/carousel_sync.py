@@ -15,7 +15,7 @@ import dagster as dg
 from salesintel_dagster import wiring
 from salesintel_dagster.defs import carousel_metadata, describe, verdicts
 from salesintel_dagster.defs.leaving import Redact, leaving, teller
-from salesintel_dagster.defs.one_run import limit_pool, under_way
+from salesintel_dagster.defs.one_run import Words, asked
 from salesintel_dagster.defs.silent_runs import end_silent_runs
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
@@ -40,6 +40,7 @@ from salesintel_dagster.wiring.events import sync_rules
 
 GROUP = "carousel"
 JOB = "carousel_sync"
+WORDS = Words("sold event", "sold events", "in flight")
 POOL = SALES_HISTORY
 """Two runs are safe but gain nothing: one waits for the other's commits."""
 QUEUE_TICK_SECONDS = 5
@@ -133,16 +134,7 @@ def _queue_sensor(clock: Clock, redact: Redact) -> dg.SensorDefinition:
     def carousel_sync_queue(
         context: dg.SensorEvaluationContext, sold_events: dg.ResourceParam[EventQueue]
     ) -> dg.RunRequest | dg.SkipReason:
-        limit_pool(context.instance, POOL)
-        try:
-            depth = sold_events.depth()
-        except QueueUnavailable as error:
-            return dg.SkipReason(f"The queue cannot be looked at now: {error}.")
-        if not depth.waiting:
-            return dg.SkipReason(f"No sold event waits; {depth.in_flight + depth.delayed} are in flight.")
-        if under_way(context.instance, JOB, clock.now()):
-            return dg.SkipReason(f"{depth.waiting} sold events wait for the run that is under way.")
-        return dg.RunRequest()
+        return asked(context.instance, JOB, POOL, sold_events, clock.now(), WORDS)
 
     return carousel_sync_queue
 

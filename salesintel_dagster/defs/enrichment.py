@@ -16,7 +16,7 @@ from salesintel_dagster import wiring
 from salesintel_dagster.defs import describe, verdicts
 from salesintel_dagster.defs.enrichment_metadata import metadata
 from salesintel_dagster.defs.leaving import Redact, leaving, teller
-from salesintel_dagster.defs.one_run import limit_pool, under_way
+from salesintel_dagster.defs.one_run import Words, asked
 from salesintel_dagster.defs.silent_runs import end_silent_runs
 from salesintel_dagster.domain.checks import Verdict
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
@@ -33,6 +33,7 @@ from salesintel_dagster.wiring.enrichment import work_limits
 
 GROUP = "enrichment"
 JOB = "product_enrichment_job"
+WORDS = Words("batch", "batches", "at work or postponed")
 POOL = PRODUCT_ENRICHMENT
 """One run holds ten batches; two runs would hold twenty."""
 DRAIN_SECONDS = 3600.0
@@ -149,16 +150,7 @@ def _queue_sensor(clock: Clock, redact: Redact) -> dg.SensorDefinition:
     def product_enrichment_queue(
         context: dg.SensorEvaluationContext, enrichment_queue: dg.ResourceParam[BatchQueue]
     ) -> dg.RunRequest | dg.SkipReason:
-        limit_pool(context.instance, POOL)
-        try:
-            depth = enrichment_queue.depth()
-        except SalesIntelError as error:
-            return dg.SkipReason(f"The queue cannot be looked at now: {error}.")
-        if not depth.waiting:
-            return dg.SkipReason(f"No batch waits; {depth.in_flight + depth.delayed} are at work or postponed.")
-        if under_way(context.instance, JOB, clock.now()):
-            return dg.SkipReason(f"{depth.waiting} batches wait for the run that is under way.")
-        return dg.RunRequest()
+        return asked(context.instance, JOB, POOL, enrichment_queue, clock.now(), WORDS)
 
     return product_enrichment_queue
 

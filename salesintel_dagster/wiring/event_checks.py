@@ -9,7 +9,7 @@ from salesintel_dagster.adapters.queue_states import SqsEventQueueWatch
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.event_queues import EventQueueWatch
 from salesintel_dagster.domain.history_facts import HistoryFacts
-from salesintel_dagster.flows.sync.reconcile import Reconciliation
+from salesintel_dagster.flows.sync.reconcile import SETTLE_SECONDS, Reconciliation
 from salesintel_dagster.settings import Settings
 from salesintel_dagster.wiring import open_tables_catalog
 from salesintel_dagster.wiring.sales import sales_repository
@@ -27,7 +27,7 @@ def history_facts(settings: Settings) -> HistoryFacts:
     return IcebergHistoryFacts(lambda: open_tables_catalog(settings))
 
 
-def reconciliation(settings: Settings, clients: AwsClients) -> Reconciliation:
+def reconciliation(settings: Settings, clients: AwsClients, settle_seconds: float = SETTLE_SECONDS) -> Reconciliation:
     """Return the comparison of both stores."""
     table = IcebergHistoryTable(lambda: open_tables_catalog(settings), SYSTEM_CLOCK)
-    return Reconciliation(sales_repository(settings, clients), table, SYSTEM_CLOCK)
+    return Reconciliation(sales_repository(settings, clients), table, SYSTEM_CLOCK, settle_seconds)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.adapters.event_bus import EventBridgeBus
-from salesintel_dagster.adapters.history_table import IcebergHistoryTable
 from salesintel_dagster.adapters.shelves import SqsInlet, SqsShelf
-from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.event_bus import EventBus
 from salesintel_dagster.domain.message_shelf import MessageInlet, MessageShelf
 from salesintel_dagster.domain.sale_event import MAX_EVENT_BYTES
-from salesintel_dagster.flows.sync.reconcile import Reconciliation
 from salesintel_dagster.settings import Settings
-from salesintel_dagster.wiring import open_tables_catalog
-from salesintel_dagster.wiring.sales import sales_repository
 
 
 def event_bus(clients: AwsClients) -> EventBus:
@@ -34,9 +29,3 @@ def event_quarantine(settings: Settings, clients: AwsClients) -> MessageShelf:
 def event_inlet(settings: Settings, clients: AwsClients) -> MessageInlet:
     """Return the way onto the queue of sold events."""
     return SqsInlet(clients.client("sqs"), settings.event_queue_name, MAX_EVENT_BYTES)
-
-
-def reconciliation(settings: Settings, clients: AwsClients, settle_seconds: float) -> Reconciliation:
-    """Return both stores side by side."""
-    table = IcebergHistoryTable(lambda: open_tables_catalog(settings), SYSTEM_CLOCK)
-    return Reconciliation(sales_repository(settings, clients), table, SYSTEM_CLOCK, settle_seconds)
