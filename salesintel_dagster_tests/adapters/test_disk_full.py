@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import date
@@ -71,3 +72,24 @@ def test_a_full_disk_fails_the_day_cleanly_and_the_day_is_right_once_there_is_ro
     assert not [step for step in world.run(FULL) if isinstance(step, DayFailed)]
     assert (ids(world.table, day_scope(str(BEFORE))), ids(world.table, day_scope(str(FULL)))) == (first, second)
     catalog.close()
+
+
+FILLING = """
+from salesintel_dagster.flows.export.day_index import CACHE_KIB, DayIndex
+index = DayIndex()
+try:
+    for number in range(4 * CACHE_KIB):
+        index.add(number.to_bytes(4), bytes(1024))
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_told_of_what_a_day_keeps_there(small_disk: Path):
+    """J9: in a process of its own, because SQLite asks once where temporary files go."""
+    fill(small_disk)
+    words = [sys.executable, "-c", FILLING]
+    said = subprocess.run(
+        words, env=os.environ | {"TMPDIR": str(small_disk)}, capture_output=True, text=True, check=True
+    )
+    assert "No space left on device" in said.stdout

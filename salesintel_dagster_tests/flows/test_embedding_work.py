@@ -22,7 +22,7 @@ from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.flows.export.day import DayExport, ExportParts, StageDone
 from salesintel_dagster.flows.export.embedding_work import EmbeddingWork
 from salesintel_dagster.flows.export.embeddings import CallBudget, EmbeddingLimits
-from salesintel_dagster.flows.export.image_download import StoredImage
+from salesintel_dagster.flows.export.image_outcomes import StoredImage
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, TITAN_EMBEDDINGS
 from salesintel_dagster_tests.fakes.dying import Crash, Doom, DyingEmbedder, DyingStore
 from salesintel_dagster_tests.fakes.embedder import ScriptedEmbedder, vector_of

@@ -7,6 +7,7 @@ another program or a later bug put there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 
 from salesintel_dagster.domain.checks import Promise, Severity, Verdict, share_verdict, verdict
 from salesintel_dagster.domain.ports import DayFacts, DayScope, SalesTable
+from salesintel_dagster.flows.export.day_index import DayIndex, index_name
 from salesintel_dagster.flows.export.promises import (
     DIFFERENT_IMAGES,
     IMAGES_ARE_THERE,
@@ -76,14 +78,12 @@ class ExportChecks:
         }
 
     def _unique_ids(self, scope: DayScope) -> Verdict:
-        seen: set[tuple[str, str]] = set()
         offenders: list[str] = []
-        with self.staged.batches(SALES_RAW, scope.day) as batches:
+        with closing(DayIndex()) as seen, self.staged.batches(SALES_RAW, scope.day) as batches:
             for batch in batches:
-                for identity in zip(batch["tenant_id"].to_pylist(), batch["sale_id"].to_pylist(), strict=True):
-                    if identity in seen:
-                        offenders.append(identity[1])
-                    seen.add(identity)
+                for tenant, sale in zip(batch["tenant_id"].to_pylist(), batch["sale_id"].to_pylist(), strict=True):
+                    if not seen.add(index_name(tenant, sale)):
+                        offenders.append(sale)
         conflicts = [entry.sale_id for entry in self.quarantine.read(scope.day) if entry.code == "CONFLICT"]
         return verdict(
             UNIQUE_IDS,

@@ -9,6 +9,7 @@ no file.
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
 import threading
 
@@ -19,7 +20,11 @@ from salesintel_dagster.domain.embedding import FLOAT32_BYTES, VectorBytes
 from salesintel_dagster.domain.errors import EmbeddingFailure
 from salesintel_dagster.domain.outcome import EmbeddingStatus
 from salesintel_dagster.domain.vectors import Matrix
-from salesintel_dagster.flows.export.day_images import Indices
+from salesintel_dagster.flows.export.day_index import DayIndex
+
+_PLACE = struct.Struct("<q")
+
+Places = npt.NDArray[np.int32]
 
 STATUSES = (*EmbeddingStatus,)
 """A status is kept as its position here."""
@@ -33,7 +38,9 @@ class DayVectors:
     def __init__(self, dimension: int) -> None:
         self._dimension = dimension
         self._bytes = dimension * FLOAT32_BYTES
-        self._places: dict[bytes, int] = {}
+        self._places = DayIndex()
+        self._known = 0
+        self._closed = False
         self._codes = np.full(FIRST_PLACES, PENDING, dtype=np.uint8)
         self._reasons: dict[int, str] = {}
         self._awaited = -1
@@ -43,17 +50,25 @@ class DayVectors:
 
     def close(self) -> None:
         """Give disk and memory back: the day goes on without them."""
-        self._file.close()
-        self._places = {}
+        with self._settled:
+            self._closed = True
+            self._file.close()
+            self._places.close()
 
     def place(self, sha256: bytes) -> tuple[int, bool]:
-        """Return the place of the image with this digest, and whether it was unheard of."""
+        """Return the place of the image with this digest, and whether it was unheard of; none is, once closed."""
         with self._settled:
-            known = len(self._places)
-            place = self._places.setdefault(sha256, known)
+            if self._closed:
+                return 0, False
+            known = self._places.get(sha256)
+            if known is not None:
+                return _PLACE.unpack(known)[0], False
+            place = self._known
+            self._places.put(sha256, _PLACE.pack(place))
+            self._known += 1
             if place == len(self._codes):
                 self._codes = np.concatenate([self._codes, np.full(place, PENDING, dtype=np.uint8)])
-            return place, place == known
+            return place, True
 
     def keep(self, place: int, vector: VectorBytes | memoryview) -> None:
         """Settle an image with its checked vector."""
@@ -77,7 +92,7 @@ class DayVectors:
             self._crash = self._crash or error
             self._settled.notify()
 
-    def settled(self, places: Indices, timeout_seconds: float) -> bool:
+    def settled(self, places: Places, timeout_seconds: float) -> bool:
         """Wait until every one of `places` is settled; False if the time ran out first. Raises a worker's crash."""
         with self._settled:
             while self._crash is None:
@@ -90,7 +105,7 @@ class DayVectors:
                     return False
             raise self._crash
 
-    def statuses(self, places: Indices) -> npt.NDArray[np.uint8]:
+    def statuses(self, places: Places) -> npt.NDArray[np.uint8]:
         """Return statuses as positions in STATUSES, PENDING where an image is not settled."""
         return self._codes[places]
 
@@ -98,7 +113,7 @@ class DayVectors:
         """Return why a failed image has no vector."""
         return self._reasons[place]
 
-    def vectors(self, places: Indices) -> Matrix:
+    def vectors(self, places: Places) -> Matrix:
         """Read the vectors of images that have one, one read per run of neighbours in the file."""
         matrix = np.empty((len(places), self._dimension), dtype=np.float32)
         rows = matrix.view(np.uint8).reshape(-1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,9 +22,8 @@ from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.errors import EmbeddingFailure
 from salesintel_dagster.domain.images import ImageKind, image_key
 from salesintel_dagster.domain.ports import Embedder, ObjectStore
-from salesintel_dagster.flows.export.day_images import Indices
-from salesintel_dagster.flows.export.day_vectors import PENDING, DayVectors
-from salesintel_dagster.flows.export.image_download import StoredImage
+from salesintel_dagster.flows.export.day_vectors import PENDING, DayVectors, Places
+from salesintel_dagster.flows.export.image_outcomes import StoredImage
 from salesintel_dagster.flows.export.vector_maker import EmbeddingLimits, VectorMaker
 
 MAX_WAITING = 16
@@ -54,7 +53,21 @@ class ImagesToMake:
 
     sha256: pa.StringArray
     keys: pa.StringArray
-    places: Indices
+    places: Places
+
+    @classmethod
+    def none(cls) -> Self:
+        """Return no image."""
+        return cls(pa.array([], pa.string()), pa.array([], pa.string()), np.empty(0, dtype=np.int32))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the images of all parts, one at least, in their order."""
+        return cls(
+            pa.concat_arrays([part.sha256 for part in parts]),
+            pa.concat_arrays([part.keys for part in parts]),
+            np.concatenate([part.places for part in parts]),
+        )
 
     def task(self, row: np.intp) -> _Task:
         """Return what a worker needs to know of row `row`."""

@@ -23,9 +23,9 @@ from salesintel_dagster.domain.ports import Embedder, ObjectStore
 from salesintel_dagster.domain.progress import MAX_ERRORS_KEPT, bounded_errors
 from salesintel_dagster.domain.vectors import vector_column
 from salesintel_dagster.flows.export.concurrency import CallBudget
-from salesintel_dagster.flows.export.day_images import NO_IMAGE, DayImages, Indices, day_images
-from salesintel_dagster.flows.export.day_vectors import PENDING, STATUSES, DayVectors
-from salesintel_dagster.flows.export.embedding_work import EmbeddingWork, ImagesToMake
+from salesintel_dagster.flows.export.day_images import NO_IMAGE, DayImages, day_images
+from salesintel_dagster.flows.export.day_vectors import PENDING, STATUSES, Places
+from salesintel_dagster.flows.export.embedding_work import EmbeddingWork
 from salesintel_dagster.flows.export.previous_vectors import reuse_vectors
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, REPORT_SECONDS, TITAN_EMBEDDINGS, DayRun
 from salesintel_dagster.flows.export.staging import StagedDay, StagedDays
@@ -83,23 +83,13 @@ def embed_images(  # noqa: PLR0913 - the port list of the stage, as its caller r
     ):
         if manifest is None:
             raise ObjectMissing(f"{PRODUCT_IMAGES} of {day} was never staged; materialise it first")
-        images = day_images(manifest)
-        places, to_make = _placed(images, work.vectors)
-        stage = _Stage(run, images, places, work)
-        reused = reuse_vectors(run, staged, work.spec, to_make, work.vectors)
-        work.add(to_make)
+        images = day_images(manifest, work.vectors)
+        stage = _Stage(run, images, work)
+        reused = reuse_vectors(run, staged, work.spec, images.new, work.vectors)
+        work.add(images.new)
         written = staged.write(TITAN_EMBEDDINGS, day, EMBEDDING_SCHEMA, stage.batches(manifest))
         stage.report(force=True)
         return stage.result(reused, run.clock.monotonic() - started, written)
-
-
-def _placed(images: DayImages, vectors: DayVectors) -> tuple[Indices, ImagesToMake]:
-    """Return each image's place in the vectors, and those that had none."""
-    places, unheard_of = np.empty(images.count, dtype=np.int32), np.empty(images.count, dtype=np.bool_)
-    for row, sha256 in enumerate(images.sha256):
-        places[row], unheard_of[row] = vectors.place(bytes.fromhex(sha256.as_py()))
-    new = np.flatnonzero(unheard_of)
-    return places, ImagesToMake(images.sha256.take(pa.array(new)), images.keys.take(pa.array(new)), places[new])
 
 
 @dataclass(slots=True)
@@ -108,7 +98,6 @@ class _Stage:
 
     run: DayRun
     images: DayImages
-    places: Indices
     work: EmbeddingWork
     errors: list[str] = field(default_factory=list)
     _began: float = field(init=False)
@@ -124,9 +113,7 @@ class _Stage:
         first_row = 0
         for group in range(manifest.num_row_groups):
             last_row = first_row + manifest.metadata.row_group(group).num_rows
-            images = self.images.of_row[first_row:last_row]
-            shown = np.full(len(images), NO_IMAGE, dtype=np.int32)
-            shown[images != NO_IMAGE] = self.places[images[images != NO_IMAGE]]
+            shown = self.images.of_row[first_row:last_row]
             wanted = np.unique(shown[shown != NO_IMAGE])
             while not self.work.vectors.settled(wanted, TICK_SECONDS):
                 self.report()
@@ -135,7 +122,7 @@ class _Stage:
             self.report()
             first_row = last_row
 
-    def _batch(self, rows: pa.Table, shown: Indices) -> pa.RecordBatch:
+    def _batch(self, rows: pa.Table, shown: Places) -> pa.RecordBatch:
         """Return the batch; `shown` are the places of its rows' images."""
         vectors, spec = self.work.vectors, self.work.spec
         codes = np.full(len(shown), _NO_IMAGE, dtype=np.uint8)
@@ -156,7 +143,7 @@ class _Stage:
         [batch] = pa.table(columns, schema=EMBEDDING_SCHEMA).combine_chunks().to_batches()
         return batch
 
-    def _reasons(self, rows: pa.Table, shown: Indices, present: npt.NDArray[np.bool_]) -> pa.Array:
+    def _reasons(self, rows: pa.Table, shown: Places, present: npt.NDArray[np.bool_]) -> pa.Array:
         """Return why each row has no vector: its image's status where there is no image."""
         reasons: list[str | None] = [None] * len(shown)
         for row in np.flatnonzero(~present):
@@ -171,7 +158,7 @@ class _Stage:
 
     def _counts(self) -> Counter[EmbeddingStatus]:
         """Count the sales of settled images by status."""
-        codes, sales = self.work.vectors.statuses(self.places), self.images.sales
+        codes, sales = self.work.vectors.statuses(self.images.places), self.images.sales
         return Counter({STATUSES[code]: int(sales[codes == code].sum()) for code in np.unique(codes[codes != PENDING])})
 
     def report(self, *, force: bool = False) -> None:

@@ -6,65 +6,22 @@ What becomes of it is a value, `ImageOutcome`; the bytes are handed on or droppe
 from __future__ import annotations
 
 import hashlib
-import struct
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.errors import ImageFailure, ImageTransient, StoreUnavailable
-from salesintel_dagster.domain.images import ImageKind, image_key
+from salesintel_dagster.domain.images import ImageKind
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher, ObjectStore
 from salesintel_dagster.domain.retry import RetryPolicy
-
-
-@dataclass(frozen=True, slots=True)
-class StoredImage:
-    """An image in the store. The digest is kept as 32 bytes: a day may hold 100,000 of these."""
-
-    digest: bytes
-    kind: ImageKind
-    bytes: int
-    width: int
-    height: int
-
-    def key(self, tenant_id: str) -> str:
-        """Return the object's key."""
-        return image_key(tenant_id, self.digest.hex(), self.kind)
-
-
-@dataclass(frozen=True, slots=True)
-class ImageOutcome:
-    """What became of one URL: the stored image, or why there is none. `attempts` counts requests of this run."""
-
-    status: ImageStatus
-    attempts: int = 0
-    image: StoredImage | None = None
-    reason: str | None = None
-
-
-_PACKED = struct.Struct("<BQQII")
-_KINDS = (*ImageKind,)
-
-
-def packed(outcome: ImageOutcome) -> bytes | None:
-    """Return the outcome in a few bytes, for `unpacked`; None where no image is stored: that has a reason."""
-    image = outcome.image
-    if outcome.status is not ImageStatus.OK or image is None:
-        return None
-    kind = _KINDS.index(image.kind)
-    return _PACKED.pack(kind, outcome.attempts, image.bytes, image.width, image.height) + image.digest
-
-
-def unpacked(kept: bytes) -> ImageOutcome:
-    """Return the outcome that `packed` gave in these bytes."""
-    kind, attempts, size, width, height = _PACKED.unpack_from(kept)
-    return ImageOutcome(ImageStatus.OK, attempts, StoredImage(kept[_PACKED.size :], _KINDS[kind], size, width, height))
-
+from salesintel_dagster.flows.export.image_outcomes import ImageOutcome, StoredImage
 
 Landed = Callable[[str, StoredImage, bytes], None]
 """Told of an image that lies in the store now: tenant, image, bytes. Must neither wait nor raise."""
+
+MAX_KEYS_REMEMBERED = 10_000
+"""Objects known to be stored, 1 MB. Beyond that all are forgotten: a second put of the same bytes does no harm."""
 
 
 class ImageDownload:
@@ -136,7 +93,6 @@ class ImageDownload:
 
     def _put_once(self, key: str, fetched: FetchedImage) -> None:
         """Put the object unless this run already has; a second thread with the same bytes waits for the first."""
-        # Half the bytes of a key, 100,000 times.
         short = hashlib.blake2b(key.encode(), digest_size=16).digest()
         with self._changed:
             while key in self._storing:
@@ -152,6 +108,8 @@ class ImageDownload:
             with self._changed:
                 self._storing.discard(key)
                 if stored:
+                    if len(self._stored) == MAX_KEYS_REMEMBERED:
+                        self._stored.clear()
                     self._stored.add(short)
                 self._changed.notify_all()
 

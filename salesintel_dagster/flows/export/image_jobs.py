@@ -8,38 +8,24 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from salesintel_dagster.domain.errors import ImageRefused
 from salesintel_dagster.domain.image_urls import parse_image_url
 from salesintel_dagster.domain.outcome import ImageStatus, Tally
 from salesintel_dagster.flows.export.host_slots import HostSlots
-from salesintel_dagster.flows.export.image_download import ImageDownload, ImageOutcome, packed, unpacked
-
-JobId = tuple[str, bytes]
-"""Tenant and SHA-256 of the URL."""
+from salesintel_dagster.flows.export.image_download import ImageDownload
+from salesintel_dagster.flows.export.image_outcomes import ImageOutcome, OutcomeIndex, UrlId
 
 
 @dataclass(slots=True, eq=False)
 class ImageJob:
-    """One image of one tenant: how many sales wait for it, and what became of it.
+    """One image of one tenant that sales wait for: how many, and what became of it; None while it is on its way."""
 
-    A stored image is kept packed: a day may hold 100,000 of these. See test_image_memory for the bytes.
-    """
-
-    url_digest: bytes | None
+    url: UrlId | None
     sales: int = 0
-    _kept: ImageOutcome | bytes | None = None
-
-    @property
-    def outcome(self) -> ImageOutcome | None:
-        """What became of the image; None while it is on its way."""
-        return unpacked(self._kept) if isinstance(self._kept, bytes) else self._kept
-
-    def end(self, outcome: ImageOutcome) -> None:
-        """Keep what became of it."""
-        self._kept = packed(outcome) or outcome
+    outcome: ImageOutcome | None = None
 
 
 @dataclass(slots=True)
@@ -54,13 +40,16 @@ class JobCounts:
 
 
 class ImageJobs:
-    """Starts downloads and keeps their outcomes. `known` are images that an earlier run stored."""
+    """Starts downloads and keeps their outcomes. `known` are images that an earlier run stored.
+
+    In memory are the images that somebody waits for; what became of all others lies on disk.
+    """
 
     def __init__(
         self,
         download: ImageDownload,
         slots: HostSlots,
-        known: Mapping[JobId, ImageOutcome],
+        known: OutcomeIndex,
         *,
         refetch: bool,
     ) -> None:
@@ -69,9 +58,10 @@ class ImageJobs:
         self._slots = slots
         self._known = known
         self._refetch = refetch
-        self._jobs: dict[str, dict[bytes, ImageJob]] = {}
-        self._without_url = ImageJob(None)
-        self._without_url.end(ImageOutcome(ImageStatus.NO_URL))
+        self._open: dict[UrlId, ImageJob] = {}
+        self._ended = OutcomeIndex()
+        self._closed = False
+        self._without_url = ImageJob(None, outcome=ImageOutcome(ImageStatus.NO_URL))
         self._by_status: Counter[str] = Counter()
         self._awaited: ImageJob | None = None
         self._crash: BaseException | None = None
@@ -81,20 +71,23 @@ class ImageJobs:
         """Return the job of a sale's image, starting it for the first sale that asks."""
         if not url:
             return self._counted(self._without_url)
-        digest = hashlib.sha256(url.encode()).digest()
-        of_tenant = self._jobs.setdefault(tenant_id, {})
-        found = of_tenant.get(digest)
-        if found is not None:
-            return self._counted(found)
-        job = self._counted(ImageJob(digest))
-        of_tenant[digest] = job
-        self.counts.distinct += 1
-        known = self._known.get((tenant_id, digest))
+        of_url = tenant_id, hashlib.sha256(url.encode()).digest()
+        with self._changed:
+            asked = self._open.get(of_url) or self._ended_job(of_url)
+            if asked is not None:
+                return self._counted(asked)
+            job = self._open[of_url] = self._counted(ImageJob(of_url))
+            self.counts.distinct += 1
+            known = self._known.get(of_url)
         if known is not None and not self._refetch:
             self._end(job, known)
         else:
             self._slots.submit(_host(url), self._task(job, tenant_id, url, known))
         return job
+
+    def _ended_job(self, of_url: UrlId) -> ImageJob | None:
+        outcome = self._ended.get(of_url)
+        return None if outcome is None else ImageJob(of_url, outcome=outcome)
 
     def wait(self, job: ImageJob, timeout_seconds: float) -> ImageOutcome | None:
         """Wait for the job's outcome; None at the timeout. Raises whatever crashed a download."""
@@ -117,15 +110,16 @@ class ImageJobs:
         if abandon:
             self._download.stop()
         self._slots.close(wait=not abandon)
+        with self._changed:
+            self._closed = True
+            self._ended.close()
 
     def _task(self, job: ImageJob, tenant_id: str, url: str, known: ImageOutcome | None) -> Callable[[], None]:
         def task() -> None:
             try:
-                outcome = self._download.outcome_of(tenant_id, url)
+                self._end(job, self._download.outcome_of(tenant_id, url), known)
             except BaseException as crash:  # noqa: BLE001 - raised again where the day is waited for
                 self._tell_crash(crash)
-            else:
-                self._end(job, outcome, known)
 
         return task
 
@@ -141,6 +135,8 @@ class ImageJobs:
         """Record the outcome; where a stored copy is known, a failure to have it again leaves that copy."""
         stands = known if known is not None and outcome.image is None else outcome
         with self._changed:
+            if self._closed:
+                return
             counts = self.counts
             counts.retries += max(outcome.attempts - 1, 0)
             if stands.attempts and stands.image is not None:
@@ -148,7 +144,10 @@ class ImageJobs:
                 counts.bytes += stands.image.bytes
             elif stands.image is not None:
                 counts.reused += 1
-            job.end(stands)
+            job.outcome = stands
+            if job.url is not None:
+                self._ended.put(job.url, stands)
+                del self._open[job.url]
             self._by_status[stands.status.value] += job.sales
             if self._awaited is job:
                 self._changed.notify_all()

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from types import TracebackType
 from typing import Self
 
@@ -20,8 +19,8 @@ from salesintel_dagster.domain.images import ImageKind
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.progress import MAX_ERRORS_KEPT
 from salesintel_dagster.flows.export.embedding_work import EmbeddingWork
-from salesintel_dagster.flows.export.image_download import ImageOutcome, StoredImage
-from salesintel_dagster.flows.export.image_jobs import ImageJob, ImageJobs, JobId
+from salesintel_dagster.flows.export.image_jobs import ImageJob, ImageJobs
+from salesintel_dagster.flows.export.image_outcomes import ImageOutcome, OutcomeIndex, StoredImage
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, REPORT_SECONDS, DayRun
 
 BATCHES_IN_FLIGHT = 8
@@ -135,25 +134,23 @@ class ImageManifest:
                 self.errors.append(f"{sale_id}: {status}: {reason}")
 
 
-def known_images(manifest: pq.ParquetFile | None) -> dict[JobId, ImageOutcome]:
+def known_images(manifest: pq.ParquetFile | None) -> OutcomeIndex:
     """Return the stored images of an earlier manifest; none where there is no manifest of this version."""
+    known = OutcomeIndex()
     if manifest is None or not manifest.schema_arrow.equals(IMAGE_SCHEMA):
-        return {}
-    groups = (manifest.read_row_group(index, columns=_KNOWN_COLUMNS) for index in range(manifest.num_row_groups))
-    rows = chain.from_iterable(
-        zip(*(group[name].to_pylist() for name in _KNOWN_COLUMNS), strict=True) for group in groups
-    )
-    return {
-        (tenant, bytes.fromhex(url_sha256)): ImageOutcome(
-            ImageStatus.OK, image=StoredImage(bytes.fromhex(sha256), ImageKind.of_key(key), size, width, height)
-        )
-        for tenant, url_sha256, status, key, sha256, size, width, height in rows
-        if status == ImageStatus.OK
-    }
+        return known
+    for group in range(manifest.num_row_groups):
+        columns = manifest.read_row_group(group, columns=_KNOWN_COLUMNS)
+        for row in zip(*(columns[name].to_pylist() for name in _KNOWN_COLUMNS), strict=True):
+            tenant, url_sha256, status, key, sha256, size, width, height = row
+            if status == ImageStatus.OK:
+                image = StoredImage(bytes.fromhex(sha256), ImageKind.of_key(key), size, width, height)
+                known.put((tenant, bytes.fromhex(url_sha256)), ImageOutcome(ImageStatus.OK, image=image))
+    return known
 
 
 def _row(tenant: str, sale_id: str, job: ImageJob, outcome: ImageOutcome) -> tuple[object, ...]:
-    url_sha256 = job.url_digest.hex() if job.url_digest is not None else None
+    url_sha256 = job.url[1].hex() if job.url is not None else None
     image = outcome.image
     about = (
         (image.key(tenant), image.digest.hex(), image.bytes, image.width, image.height)

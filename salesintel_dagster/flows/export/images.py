@@ -6,6 +6,7 @@ no partial manifest, and an image that is stored twice is the same object.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 
 from salesintel_dagster.domain.columns import IMAGE_SCHEMA
@@ -71,11 +72,11 @@ def fetch_images(  # noqa: PLR0913 - the port list of the stage, as its caller r
     started = run.clock.monotonic()
     day = run.window.day
     with staged.open(PRODUCT_IMAGES, day) as earlier:
-        known = known_images(earlier)
-    with staged.open(SALES_RAW, day) as raw:
+        before = known_images(earlier)
+    with closing(before) as known, staged.open(SALES_RAW, day) as raw:
         if raw is None:
             raise ObjectMissing(f"{SALES_RAW} of {day} was never staged; materialise {SALES_RAW} for {day} first")
-        landing = None if known else embedding
+        landing = None if known.count else embedding
         if landing is not None:
             landing.begin(raw.metadata.num_rows)
         download = ImageDownload(fetcher, store, limits.retry, run.clock, None if landing is None else landing.land)

@@ -1,13 +1,15 @@
 """Stage 1: the day's rows from the source, as valid sales in the staged file or as entries in the quarantine.
 
-Every row read ends in exactly one place: `rows + quarantined + duplicates == read`. Memory is one batch of sales
-and, for the whole day, one (sale id, 64-bit content hash) per sale.
+Every row read ends in exactly one place: `rows + quarantined + duplicates == read`. Memory is one batch of sales;
+which ids came, each with the 64-bit hash of its content, lies on disk.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import count
@@ -23,9 +25,12 @@ from salesintel_dagster.domain.outcome import Tally
 from salesintel_dagster.domain.ports import SaleSource, SalesTable
 from salesintel_dagster.domain.retry import SOURCE_RETRY, RetryPolicy
 from salesintel_dagster.domain.sale import Rejection, RowRules, Sale, SourceRow, parse_sale
+from salesintel_dagster.flows.export.day_index import DayIndex, index_name
 from salesintel_dagster.flows.export.quarantine import CONFLICT, Quarantine, QuarantineEntry, QuarantineWriter
 from salesintel_dagster.flows.export.run import REPORT_SECONDS, SALES_RAW, DayRun
 from salesintel_dagster.flows.export.staging import StagedDays
+
+_HASH = struct.Struct("<q")
 
 MAX_CONFLICTS_NAMED = 20
 """Conflicting ids named in the result; all of them are in the quarantine."""
@@ -93,8 +98,12 @@ def _read_once(  # noqa: PLR0913, PLR0917 - the words of `read_sales`, and what 
     started: float,
     deadline_seconds: float,
 ) -> SalesRead:
-    intake = _Intake(run.window, source.rules)
-    with source.read(run.window, deadline_seconds) as day, quarantine.writer(run.window.day) as rejects:
+    with (
+        closing(DayIndex()) as seen,
+        source.read(run.window, deadline_seconds) as day,
+        quarantine.writer(run.window.day) as rejects,
+    ):
+        intake = _Intake(run.window, source.rules, seen)
         reading = _Reading(run, intake, rejects, table, allow_empty)
         file = staged.write(SALES_RAW, run.window.day, _schema(day.fingerprint), reading.batches(day.rows))
         evidence = dict(day.evidence)
@@ -130,12 +139,12 @@ class _Intake:
 
     window: DayWindow
     rules: RowRules
+    seen: DayIndex
     read: int = 0
     duplicates: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)
     conflicts: list[str] = field(default_factory=list)
     price_sum: Decimal = Decimal(0)
-    _seen: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def sales(self) -> int:
@@ -147,11 +156,10 @@ class _Intake:
         sale = parse_sale(row, self.rules, self.window)
         if isinstance(sale, Rejection):
             return self._refuse(sale, row)
-        seen = self._seen.setdefault(sale.tenant_id, {})
-        content = hash(sale)
-        first = seen.get(sale.sale_id)
+        name, content = index_name(sale.tenant_id, sale.sale_id), _HASH.pack(hash(sale))
+        first = self.seen.get(name)
         if first is None:
-            seen[sale.sale_id] = content
+            self.seen.put(name, content)
             self.price_sum += sale.sold_price
             return sale
         if first == content:

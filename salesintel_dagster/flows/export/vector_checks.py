@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import closing
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +13,7 @@ from salesintel_dagster.domain.checks import Promise, Severity, Verdict, verdict
 from salesintel_dagster.domain.embedding import EmbeddingSpec
 from salesintel_dagster.domain.outcome import EmbeddingStatus
 from salesintel_dagster.domain.vectors import bad_vectors, specs_of_vectors, vector_digests
+from salesintel_dagster.flows.export.day_index import DayIndex
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -59,14 +61,15 @@ def judge_one_model(promise: Promise, batches: Batches) -> Verdict:
 
 def judge_different_images(promise: Promise, batches: Batches) -> Verdict:
     """Judge that no vector stands for two pictures."""
-    image_of: dict[bytes, str] = {}
     offenders: set[str] = set()
-    for batch in batches:
-        images = pc.fill_null(batch["image_sha256"], "no image").to_pylist()
-        for index, digest in vector_digests(batch["embedding_vector"]):
-            first = image_of.setdefault(digest, images[index])
-            if first != images[index]:
-                offenders |= {first, images[index]}
+    with closing(DayIndex()) as image_of:
+        for batch in batches:
+            images = pc.fill_null(batch["image_sha256"], "no image").to_pylist()
+            for index, digest in vector_digests(batch["embedding_vector"]):
+                image = images[index]
+                if not image_of.add(digest, image.encode()):
+                    first = (image_of.get(digest) or b"").decode()
+                    offenders |= {first, image} if first != image else set()
     return verdict(
         promise,
         expected="one vector per image",
