@@ -13,13 +13,11 @@ from salesintel_dagster.domain.enrichment.job import MAX_MESSAGE_BYTES
 from salesintel_dagster.domain.enrichment.product import CatalogProduct, CatalogRead, LookUpKey, LookUpKind
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
 from salesintel_dagster.domain.errors import (
-    CommitConflict,
     ProviderRefused,
     ProviderThrottled,
     ProviderTransient,
     ProviderUnusable,
     QueueUnavailable,
-    TableUnavailable,
 )
 from salesintel_dagster.flows.enrichment.retry import retry
 from salesintel_dagster.flows.enrichment.sweep import QUEUE_RETENTION, is_lost, sweep
@@ -202,7 +200,7 @@ class TestAProviderThatFails:
         submitted = world.submit(20)
         world.until_quiet()
         world.provider.always = None
-        done = retry(submitted.job, world.ledger, world.queue, world.dead, world.clock)
+        [done] = retry([submitted.job], world.ledger, world.queue, world.dead, world.clock)
         assert (done.products, done.batches, done.unsent) == (20, 2, 0)
         world.until_quiet()
         assert world.states() == {"DONE": 20}
@@ -213,7 +211,8 @@ class TestAProviderThatFails:
         world.until_quiet()
         assert world.states() == {"DONE": 19, "FAILED_NOT_FOUND": 1}
         world.provider.none.clear()
-        assert retry(submitted.job, world.ledger, world.queue, world.dead, world.clock).products == 1
+        [done] = retry([submitted.job], world.ledger, world.queue, world.dead, world.clock)
+        assert done.products == 1
         world.until_quiet()
         assert world.states() == {"DONE": 20}
         assert set(world.provider.paid.values()) == {1, 2}
@@ -478,31 +477,11 @@ class TestTheQueue:
         assert world.states() == {"RUNNING": 20}
         world.dead.send(["not of this catalog"])
         world.wire.act = lambda _n, _name: None
-        done = retry(submitted.job, world.ledger, world.queue, world.dead, world.clock)
+        [done] = retry([submitted.job], world.ledger, world.queue, world.dead, world.clock)
         assert (done.batches, done.dead_letters) == (2, 2)
         world.until_quiet()
         assert world.states() == {"DONE": 20}
         assert [one.body for one in world.dead.kept.values()] == ["not of this catalog"]
-
-
-class TestTheTable:
-    @pytest.mark.parametrize("error", [TableUnavailable("gone"), CommitConflict("lost")])
-    def test_a_table_that_refuses_fails_the_run_loudly_and_the_products_are_tried_again(
-        self, world: EnrichmentWorld, error: Exception
-    ):
-        world.submit(10)
-        world.table.fail.append(error)
-        with pytest.raises(type(error)):
-            world.drain()
-        assert world.states() == {"RETRY": 10}
-        world.until_quiet()
-        assert world.states() == {"DONE": 10}
-
-    def test_facts_that_no_table_takes_end_as_failed(self, world: EnrichmentWorld):
-        world.submit(10)
-        world.table.fail.extend([TableUnavailable("gone")] * 4)
-        world.until_quiet()
-        assert world.states() == {"FAILED_STORE_FAILED": 10}
 
 
 def test_a_job_of_another_user_or_tenant_is_not_listed(world: EnrichmentWorld):

@@ -5,26 +5,38 @@ The ledger decides and not the message: a message may come twice, late, or for a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from salesintel_dagster.domain.clock import Clock
-from salesintel_dagster.domain.enrichment.batch import Batch, Lease, State
-from salesintel_dagster.domain.enrichment.job import MessageInvalid, parse_message
+from salesintel_dagster.domain.enrichment.batch import Batch, Lease, ProductStatus, State
 from salesintel_dagster.domain.enrichment.ports import BatchQueue, EnrichmentBatches
+from salesintel_dagster.domain.enrichment.product import CatalogProduct
+from salesintel_dagster.domain.enrichment.rows import Row
 from salesintel_dagster.domain.errors import QueueUnavailable
 from salesintel_dagster.domain.event_queue import QueuedMessage
+from salesintel_dagster.flows.enrichment.letters import batch_of
 from salesintel_dagster.flows.enrichment.parts import RECEIVES_LEFT_ALONE, WorkLimits
+from salesintel_dagster.flows.enrichment.requests import open_products
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A batch under our lease with the message that brought it; `taken_over` from an owner that fell silent."""
+    """A batch under our lease with the message that brought it; `taken_over` from an owner that fell silent.
+
+    `paid` are rows by product that were paid for and not stored; the others of its open products are `wanted`.
+    """
 
     message: QueuedMessage
     batch: Batch
     taken_over: bool = False
+    paid: Mapping[str, Row] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> list[tuple[CatalogProduct, ProductStatus]]:
+        """The products that the provider is to be asked for."""
+        return [(one, status) for one, status in open_products(self.batch) if one.product_id not in self.paid]
 
 
 @dataclass(slots=True)
@@ -80,15 +92,9 @@ class Claimer:
 
     def _batch_of(self, message: QueuedMessage) -> Batch | None:
         """Return the message's batch; None for a message that is none of ours, or not as the ledger has it."""
-        try:
-            key, _ = parse_message(message.body)
-        except MessageInvalid as error:
-            self.tell(f"Poison message {message.message_id} left to the dead letters: {error}")
-            return None
-        batch = self.batches.load(key)
-        if batch is None or batch.body != message.body:
-            self.tell(f"Message {message.message_id} left to the dead letters: the ledger has no such batch {key}")
-            return None
+        batch, problem = batch_of(message.body, self.batches)
+        if batch is None:
+            self.tell(f"Poison message {message.message_id} left to the dead letters: {problem}")
         return batch
 
     def postpone(self, message: QueuedMessage, batch: Batch, until: datetime) -> None:
@@ -98,6 +104,12 @@ class Claimer:
                 self.queue.delete([message])
             return
         self.queue.extend([message], max(1, round((until - self.clock.now()).total_seconds())))
+
+    def hold_back(self, held: Sequence[Held], until: datetime) -> None:
+        """Work on none of these before `until`; whoever then takes them over knows as much as we did."""
+        for one in held:
+            if self.batches.replace(one.batch, kept := one.batch.kept(until, self.clock.now())):
+                self.postpone(one.message, kept, until)
 
     def keep(self, held: Sequence[Held]) -> list[Held]:
         """Prolong leases and messages; return what is still ours. Raises LedgerUnavailable.
