@@ -90,7 +90,16 @@ def test_h3_h10_a_crash_there_costs_at_most_the_requests_in_flight(number: int):
     with pytest.raises(Crash):
         scenario(world)
     recovered(world)
-    assert_whole(world)
+    assert_whole(world, faults=int(is_in_flight(number)))
+
+
+def is_in_flight(number: int) -> bool:
+    """Tell whether a crash at this point comes between a round's first request and its rows in the table.
+
+    A round's other requests are made though one of its threads has crashed.
+    """
+    until = [name for name in POINTS[:number] if name in {"before look up", "after merge"}]
+    return bool(until) and until[-1] == "before look up"
 
 
 @pytest.mark.parametrize("number", NUMBERED)

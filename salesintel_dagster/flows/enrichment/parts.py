@@ -20,6 +20,7 @@ BATCHES_AT_ONCE = 10
 """One receive of SQS, and what one worker holds."""
 LEASE_SECONDS = 300
 """As long as a message stays invisible (infrastructure.yaml): who is silent for so long is taken for dead."""
+BEATS_A_LEASE = 3
 PRODUCT_RETRY = RetryPolicy(retries=8, base_seconds=30.0, deadline_seconds=float("inf"))
 STORE_WAIT_SECONDS = 120
 """Between two tries to write what was paid for: each ends a run with an error, and there is no last one."""

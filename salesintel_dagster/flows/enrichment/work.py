@@ -17,13 +17,12 @@ from salesintel_dagster.domain.enrichment.batch import Batch, State
 from salesintel_dagster.domain.enrichment.product import LookUpKey
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
 from salesintel_dagster.domain.errors import LedgerUnavailable, QueueUnavailable, TableError
-from salesintel_dagster.flows.enrichment.claims import Claimer, Held
+from salesintel_dagster.flows.enrichment.at_once import replaced
+from salesintel_dagster.flows.enrichment.claims import Claimer, Held, Way
 from salesintel_dagster.flows.enrichment.outcomes import Judgement, Patience, judged, until
-from salesintel_dagster.flows.enrichment.parts import STORE_WAIT_SECONDS, EnrichmentParts, WorkLimits
+from salesintel_dagster.flows.enrichment.parts import BEATS_A_LEASE, STORE_WAIT_SECONDS, EnrichmentParts, WorkLimits
 from salesintel_dagster.flows.enrichment.requests import Asked, Asking, Outcome, Paid, open_products, planned
 from salesintel_dagster.flows.enrichment.storing import Storing
-
-BEATS_A_LEASE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +125,8 @@ class Worker:
             rows_written=written,
             recovered=sum(len(one.paid) + _done(one.batch) for one in found.held)
             - sum(_done(one.batch) for one in claims.held),
-            waiting=claims.waiting + len(waits) + len(found.unknown),
-            poison=claims.poison,
+            waiting=claims.others[Way.WAITING] + len(waits) + len(found.unknown),
+            poison=claims.others[Way.POISON],
             seconds=self._clock.monotonic() - began,
             tokens=asked.tokens or level,
             batch_seconds=tuple(_seconds(batch) for batch in settled if batch.is_final),
@@ -156,12 +155,15 @@ class Worker:
     def _settled(self, judgements: Sequence[tuple[Held, Judgement]]) -> list[Batch]:
         """Write the outcomes to the ledger, then let go of the messages; return the batches that were still ours."""
         now = self._clock.now()
-        settled: list[tuple[Held, Batch]] = []
-        for one, judgement in judgements:
-            after = one.batch.settled(judgement.statuses, until(now, judgement.wait_seconds), now)
-            if self._parts.ledger.batches.replace(one.batch, after):
-                settled.append((one, after))
-            else:
+        pairs = [
+            (one, one.batch.settled(judgement.statuses, until(now, judgement.wait_seconds), now))
+            for one, judgement in judgements
+        ]
+        writes = [(one.batch, after) for one, after in pairs]
+        written = replaced(self._parts.ledger.batches, writes, self._limits.concurrency)
+        settled = [pair for pair, done in zip(pairs, written, strict=True) if done]
+        for (_, after), done in zip(pairs, written, strict=True):
+            if not done:
                 self._tell(f"[Enrichment] Batch {after.key} was taken over; our outcome is refused")
         self._parts.queue.delete([one.message for one, batch in settled if batch.is_final])
         for one, batch in settled:
