@@ -6,8 +6,10 @@
 | a batch | `{tenant}#{catalog}` | `{job}-{size}-{number}`; without `user_id`, so not in the index |
 | a job that has something left to do | `OPEN` | `{tenant}#{catalog}#{job}` |
 | a token level | `PROVIDER#{provider}` | `TOKENS` |
+| rows paid for and not stored | `PAID#{tenant}#{catalog}` | `{job}-{size}-{number}#{part}` |
 
-No tenant is written in capitals and no id holds a `#`, so no two of these can be one. Items expire by `ttl`.
+No tenant is written in capitals and no id holds a `#`, so no two of these can be one. Items expire by `ttl`,
+which DynamoDB carries out within days: one whose time has come counts as gone for everybody who reads or writes here.
 """
 
 from __future__ import annotations
@@ -64,6 +66,21 @@ def batch_at(key: BatchKey) -> dict[str, Any]:
 def tokens_at(provider: str) -> dict[str, Any]:
     """Return the key of a provider's token level."""
     return at(f"PROVIDER#{provider}", "TOKENS")
+
+
+def paid_at(key: BatchKey, part: int) -> dict[str, Any]:
+    """Return the key of one part of a batch's paid rows."""
+    return at(f"PAID#{catalog_key(key.tenant, key.catalog_id)}", f"{key.batch_id}#{part:03d}")
+
+
+def paid_item(key: BatchKey, rows: bytes, now: datetime) -> dict[str, Any]:
+    """Return the attributes of one part of a batch's paid rows, without its key."""
+    return {"tenant": {"S": key.tenant}, "rows": {"B": rows}, "ttl": _expiry(now)}
+
+
+def is_alive(item: Item, now: datetime) -> bool:
+    """Tell whether an item's time has not come yet."""
+    return "ttl" not in item or int(item["ttl"]["N"]) >= int(now.timestamp())
 
 
 def stamp(moment: datetime) -> str:

@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from salesintel_dagster.adapters import enrichment_items as items
 from salesintel_dagster.adapters.aws import AwsClient, code_of, told
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.enrichment.batch import Batch, BatchKey
 from salesintel_dagster.domain.enrichment.job import Job
 from salesintel_dagster.domain.enrichment.ports import (
@@ -27,22 +28,35 @@ from salesintel_dagster.domain.enrichment.ports import (
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
 from salesintel_dagster.domain.errors import LedgerUnavailable
 
-_NEW = "attribute_not_exists(batch_id)"
+_NEW = "attribute_not_exists(batch_id) OR #ttl < :now"
+"""An expired item that DynamoDB has not deleted yet is none."""
 
 
 class StatusTable:
     """The calls that the ports below share, with every failure translated."""
 
-    def __init__(self, client: AwsClient, name: str) -> None:
+    def __init__(self, client: AwsClient, name: str, clock: Clock = SYSTEM_CLOCK) -> None:
         self._client = client
         self._name = name
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """Return what counts as now for items that expire."""
+        return self._clock.now()
 
     def get(self, key: Mapping[str, Any]) -> items.Item | None:
-        """Return an item as it is now."""
+        """Return an item as it is now; None for one that has expired."""
         with self.translated("read"):
             answer = self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True)
-        item: items.Item | None = answer.get("Item")
-        return item
+            item: items.Item | None = answer.get("Item")
+            return item if item is not None and items.is_alive(item, self.now()) else None
+
+    def add(self, item: Mapping[str, Any]) -> bool:
+        """Put an item where none of its key is alive; tell whether that was so."""
+        now = {":now": {"N": str(int(self.now().timestamp()))}}
+        asked = {"ConditionExpression": _NEW, "ExpressionAttributeNames": {"#ttl": "ttl"}}
+        asked |= {"ExpressionAttributeValues": now, "TableName": self._name, "Item": item}
+        return self._conditional("write", lambda: self._client.put_item(**asked))
 
     def put(self, item: Mapping[str, Any], condition: str | None = None, **values: object) -> bool:
         """Put an item; tell whether the condition let it in."""
@@ -62,10 +76,10 @@ class StatusTable:
         return self._conditional("delete", lambda: self._client.delete_item(TableName=self._name, **asked))
 
     def query(self, **asked: object) -> Iterator[items.Item]:
-        """Yield the items of a query over all its pages."""
+        """Yield the items of a query over all its pages, without those that have expired."""
         with self.translated("read"):
             for page in self._client.get_paginator("query").paginate(TableName=self._name, **asked):
-                yield from page["Items"]
+                yield from (item for item in page["Items"] if items.is_alive(item, self.now()))
 
     def _conditional(self, operation: str, call: Any) -> bool:  # noqa: ANN401 - boto3 has no types
         with self.translated(operation):
@@ -99,10 +113,10 @@ class DynamoEnrichmentJobs(EnrichmentJobs):
         """Write the open item, the batches and last the job, which makes them count. Raises LedgerUnavailable."""
         standing = self._table.get(items.job_at(job))
         if standing is None:
-            self._table.put(items.open_at(job) | items.open_item(job, job.created_at), _NEW)
+            self._table.add(items.open_at(job) | items.open_item(job, job.created_at))
             for batch in batches:
-                self._table.put(items.batch_at(batch.key) | items.batch_item(batch), _NEW)
-            if self._table.put(items.job_at(job) | items.job_item(job), _NEW):
+                self._table.add(items.batch_at(batch.key) | items.batch_item(batch))
+            if self._table.add(items.job_at(job) | items.job_item(job)):
                 return job
             standing = self._table.get(items.job_at(job))
         with self._table.translated("read"):

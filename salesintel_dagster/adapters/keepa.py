@@ -129,14 +129,23 @@ class KeepaProvider(EnrichmentProvider):
     def _exchange(self, head: bytes, deadline: float) -> tuple[int, bytes]:
         kept = self._sockets.kept(self._target)
         if kept is not None:
+            reader = self._reader(kept, deadline)
             try:
-                return self._request(kept, head, deadline)
-            except (ConnectionError, http.client.RemoteDisconnected):
-                pass  # the host closed an idle connection as we wrote to it: a new one belongs to the same try
-        return self._request(self._sockets.open(self._target, deadline), head, deadline)
+                return self._request(kept, reader, head, deadline)
+            except ConnectionError:
+                # No byte: the host closed an idle connection as we wrote to it, and a new one belongs to the same try.
+                # With the first byte the request is paid for; a second one is a try of its own, for the flow to make.
+                if reader.has_received:
+                    raise
+        opened = self._sockets.open(self._target, deadline)
+        return self._request(opened, self._reader(opened, deadline), head, deadline)
 
-    def _request(self, connection: socket.socket, head: bytes, deadline: float) -> tuple[int, bytes]:
-        reader = BoundedReader(connection, deadline, self._clock, self._max_bytes + MAX_OVERHEAD_BYTES)
+    def _reader(self, connection: socket.socket, deadline: float) -> BoundedReader:
+        return BoundedReader(connection, deadline, self._clock, self._max_bytes + MAX_OVERHEAD_BYTES)
+
+    def _request(
+        self, connection: socket.socket, reader: BoundedReader, head: bytes, deadline: float
+    ) -> tuple[int, bytes]:
         response = http.client.HTTPResponse(cast("socket.socket", reader), method="GET")
         reusable = False
         try:

@@ -168,6 +168,8 @@ class BoundedReader(io.RawIOBase):
         self._deadline = deadline
         self._clock = clock
         self._left = max_bytes
+        self.has_received = False
+        """Whether a byte has come."""
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """Return the file that HTTPResponse asks its socket for."""
@@ -185,6 +187,7 @@ class BoundedReader(io.RawIOBase):
         self._source.settimeout(remaining)
         received = self._source.recv_into(buffer)
         self._left -= received
+        self.has_received |= received > 0
         if self._left < 0:
             raise TooManyBytes
         return received

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from salesintel_dagster.commands.enrich_letters import dlq
 from salesintel_dagster.commands.session import Session, session
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def enrich() -> None:
     The work itself is done where the Dagster daemon runs (`salesintel up`); results are in the table
     product_enrichment, for example: salesintel sql "SELECT * FROM product_enrichment LIMIT 5"
     """
+
+
+enrich.add_command(dlq)
 
 
 @enrich.command(
@@ -104,13 +108,15 @@ def list_(user_id: str, *, as_json: bool) -> None:
     short_help="Try a catalog's failed products again.", epilog="Example: salesintel enrich retry summer-2026"
 )
 @click.argument("catalog_id", metavar="CATALOG")
+@click.option("--job", "tracking_id", metavar="TRACKING_ID", help="Only this hand-in; all of the catalog without it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def retry(catalog_id: str, *, as_json: bool) -> None:
+def retry(catalog_id: str, tracking_id: str | None, *, as_json: bool) -> None:
     """Try again what failed in CATALOG, after the provider or a setting was mended; each try costs its tokens.
 
-    Products that are done are left alone. Batches among the dead letters come back.
+    That is everything that was handed in under this name and failed. Products that are done are left alone. Batches
+    among the dead letters come back.
     """
-    from salesintel_dagster.commands.output import counted, echo_json  # noqa: PLC0415 - after --help
+    from salesintel_dagster.commands.enrich_show import show_retried  # noqa: PLC0415 - after --help
     from salesintel_dagster.domain.clock import SYSTEM_CLOCK  # noqa: PLC0415 - same
     from salesintel_dagster.flows.enrichment.retry import retry as try_again  # noqa: PLC0415 - same
 
@@ -118,21 +124,11 @@ def retry(catalog_id: str, *, as_json: bool) -> None:
         from salesintel_dagster.wiring import enrichment  # noqa: PLC0415 - boto3, after --help
 
         ledger = _ledger(opened)
-        job = _jobs(opened, ledger, catalog_id)[0]
+        jobs = _jobs(opened, ledger, catalog_id, tracking_id)
         queue = enrichment.enrichment_queue(opened.settings, opened.clients)
         dead_letters = enrichment.enrichment_dead_letters(opened.settings, opened.clients)
-        done = try_again(job, ledger, queue, dead_letters, SYSTEM_CLOCK)
-    if as_json:
-        echo_json({"catalog": catalog_id, "tracking_id": job.job_id, "retried": done})
-        return
-    if not done.batches:
-        click.echo(f"Nothing in {catalog_id} has failed or got stuck.")
-        return
-    click.echo(
-        f"{counted(done.products, 'product')} of {catalog_id} in {counted(done.batches, 'batch', 'batches')} will be "
-        f"tried again; {counted(done.dead_letters, 'dead letter')} taken back"
-    )
-    click.echo(f"Follow it: salesintel enrich status {catalog_id} --watch")
+        done = try_again(jobs, ledger, queue, dead_letters, SYSTEM_CLOCK)
+    show_retried(catalog_id, done, as_json=as_json)
 
 
 def _ledger(opened: Session) -> EnrichmentLedger:
@@ -141,19 +137,21 @@ def _ledger(opened: Session) -> EnrichmentLedger:
     return enrichment.enrichment_ledger(opened.settings, opened.clients)
 
 
-def _jobs(opened: Session, ledger: EnrichmentLedger, catalog_id: str) -> list[Job]:
-    """Return the catalog's jobs, newest first. Raises CatalogInvalid where there is none."""
+def _jobs(opened: Session, ledger: EnrichmentLedger, catalog_id: str, tracking_id: str | None = None) -> list[Job]:
+    """Return the catalog's jobs, newest first, or the one of this id. Raises CatalogInvalid where there is none."""
     from salesintel_dagster.domain.enrichment.job import check_ids  # noqa: PLC0415 - after --help
     from salesintel_dagster.domain.errors import CatalogInvalid  # noqa: PLC0415 - same
 
     check_ids(opened.settings.tenant, catalog_id)
     jobs = ledger.jobs.of_catalog(opened.settings.tenant, catalog_id)
-    if not jobs:
+    found = [job for job in jobs if tracking_id in {None, job.job_id}]
+    if not found:
+        what = f"no catalog {catalog_id}" if not jobs else f"nothing of tracking id {tracking_id} in {catalog_id}"
         raise CatalogInvalid(
-            f"no catalog {catalog_id} was handed in for tenant {opened.settings.tenant}; "
+            f"{what} was handed in for tenant {opened.settings.tenant}; "
             "salesintel enrich list --user ID shows a user's catalogs"
         )
-    return jobs
+    return found
 
 
 def _status(opened: Session, ledger: EnrichmentLedger, job: Job) -> JobStatus:

@@ -13,6 +13,7 @@ import click
 from salesintel_dagster.commands.output import counted, echo_json, echo_table, printable, say
 from salesintel_dagster.domain.enrichment.batch import State
 from salesintel_dagster.domain.sale import Rejection
+from salesintel_dagster.flows.enrichment.retry import Retried
 from salesintel_dagster.flows.enrichment.status import JobStatus
 from salesintel_dagster.flows.enrichment.submit import Submitted
 
@@ -20,6 +21,7 @@ SHOWN_REJECTIONS = 20
 BAR_CELLS = 30
 LIST_HEADER = ("catalog", "tracking id", "handed in", "state", "products", "done", "failed", "left")
 LIST_NUMBERS = ("products", "done", "failed", "left")
+RETRIED = ("products", "batches", "dead_letters", "outlived", "unsent")
 STATES = (State.PENDING, State.RUNNING, State.RETRY, State.DONE)
 
 
@@ -106,6 +108,26 @@ def show_list(found: Sequence[JobStatus], user_id: str, *, as_json: bool) -> Non
         click.echo(f"User {user_id} has handed in no catalog.")
         return
     echo_table(LIST_HEADER, [_row(one) for one in found], LIST_NUMBERS)
+
+
+def show_retried(catalog_id: str, done: Sequence[Retried], *, as_json: bool) -> None:
+    """Tell what a retry set going again, a line a job that had something to be tried again."""
+    if as_json:
+        told = [{"tracking_id": one.job.job_id, **{name: getattr(one, name) for name in RETRIED}} for one in done]
+        echo_json({"catalog": catalog_id, "jobs": told})
+        return
+    for one in done:
+        if one.batches:
+            click.echo(
+                f"{one.job.job_id}: {counted(one.products, 'product')} in {counted(one.batches, 'batch', 'batches')} "
+                f"will be tried again; {counted(one.dead_letters, 'dead letter')} taken back"
+            )
+        if one.outlived:
+            click.echo(f"{one.job.job_id}: {counted(one.outlived, 'dead letter')} of batches that are done deleted")
+    if not any(one.is_something for one in done):
+        click.echo(f"Nothing in {catalog_id} has failed or got stuck.")
+    elif any(one.batches for one in done):
+        click.echo(f"Follow it: salesintel enrich status {catalog_id} --watch")
 
 
 def bar(found: JobStatus) -> str:

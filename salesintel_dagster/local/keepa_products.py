@@ -32,7 +32,7 @@ def product(asin: str, code: str | None = None) -> dict[str, object] | None:
     price = 999 + int.from_bytes(digest[3:5]) % 15_000
     current = [-1] * STATS_POSITIONS
     if digest[5] % NO_PRICE_EVERY:
-        current[0], current[1], current[4], current[18] = price, price - 100, price + 500, price - 50
+        current[0], current[1], current[4] = price, price - 100, price + 500
     current[2] = price // 2 if digest[6] % 2 else -2
     current[3] = 1 + int.from_bytes(digest[7:9]) % 50_000
     if fault == "BADP":

@@ -27,7 +27,18 @@ import orjson
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.enrichment.keepa import MAX_PER_REQUEST
 from salesintel_dagster.local.keepa_products import asins_of_code, product
-from salesintel_dagster.local.loopback import HOST, Receive, Scope, Send, answer, answer_json, header, read_body, serve
+from salesintel_dagster.local.loopback import (
+    HOST,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    answer_json,
+    header,
+    read_body,
+    serve,
+    start_answer,
+)
 
 MAX_BODY_BYTES = 64 * 1024
 TOKENS_A_MINUTE = 1_200
@@ -35,6 +46,8 @@ MINUTES_KEPT = 60
 SECONDS_A_MINUTE = 60.0
 SLOW_SECONDS = 2.0
 """Longer than the deadlines that tests set, short enough to wait for."""
+HALF_BYTES = 1024
+"""Promised; half of it comes, and the connection ends."""
 HUGE_BYTES = 20 * 1024 * 1024
 STATUSES = {"throttle": 429, "down": 500, "unavailable": 503, "rejected": 400, "payment": 402, "forbidden": 403}
 BODIES = {
@@ -46,7 +59,7 @@ BODIES = {
     "huge": b" " * HUGE_BYTES,
     "echo-key": b"",
 }
-FAULTS = frozenset({*STATUSES, *BODIES, "slow", "missing", "shuffled", "not-gzip", "reset"})
+FAULTS = frozenset({*STATUSES, *BODIES, "slow", "missing", "shuffled", "not-gzip", "reset", "half"})
 
 
 @dataclass(slots=True)
@@ -156,6 +169,10 @@ class KeepaServer:
                 products = products[1:]
             elif fault == "shuffled":
                 products.reverse()
+            elif fault == "half":
+                await start_answer(send, 200, {"content-length": str(HALF_BYTES)})
+                await send({"type": "http.response.body", "body": b" " * (HALF_BYTES // 2), "more_body": True})
+                raise ConnectionResetError("a fault by script")
             await self._told(scope, send, 200, None, {"products": products, "tokensConsumed": len(asked)})
 
     @staticmethod

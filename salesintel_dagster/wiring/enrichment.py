@@ -10,25 +10,29 @@ from salesintel_dagster.adapters.enrichment_ledger import (
     DynamoUnfinishedJobs,
     StatusTable,
 )
+from salesintel_dagster.adapters.enrichment_paid_rows import DynamoPaidRows
 from salesintel_dagster.adapters.enrichment_queue import SqsBatchQueue
 from salesintel_dagster.adapters.enrichment_table import IcebergEnrichmentTable
 from salesintel_dagster.adapters.keepa import KEY_SETTING, KeepaProvider
+from salesintel_dagster.adapters.shelves import SqsShelf
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.enrichment.ports import BatchQueue, EnrichmentProvider, EnrichmentTable
 from salesintel_dagster.domain.errors import SettingInvalid
+from salesintel_dagster.domain.message_shelf import MessageShelf
 from salesintel_dagster.flows.enrichment.parts import LEASE_SECONDS, EnrichmentLedger, WorkLimits
 from salesintel_dagster.settings import Settings
 from salesintel_dagster.wiring import open_tables_catalog
 
 
 def enrichment_ledger(settings: Settings, clients: AwsClients) -> EnrichmentLedger:
-    """Return the status table's four sides."""
+    """Return the status table's five sides."""
     table = StatusTable(clients.client("dynamodb"), settings.enrichment_table_name)
     return EnrichmentLedger(
         DynamoEnrichmentJobs(table),
         DynamoUnfinishedJobs(table),
         DynamoEnrichmentBatches(table),
         DynamoTokenLevels(table),
+        DynamoPaidRows(table),
     )
 
 
@@ -40,6 +44,11 @@ def enrichment_queue(settings: Settings, clients: AwsClients) -> BatchQueue:
 def enrichment_dead_letters(settings: Settings, clients: AwsClients) -> BatchQueue:
     """Return the queue of messages that were received too often."""
     return SqsBatchQueue(clients.client("sqs"), settings.enrichment_dlq_name, LEASE_SECONDS)
+
+
+def enrichment_shelf(settings: Settings, clients: AwsClients) -> MessageShelf:
+    """Return the same, for a person to look at."""
+    return SqsShelf(clients.client("sqs"), settings.enrichment_dlq_name)
 
 
 def enrichment_provider(settings: Settings) -> EnrichmentProvider:

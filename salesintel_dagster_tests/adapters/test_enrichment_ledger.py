@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectionClosedError
 
 from salesintel_dagster.adapters.aws import AwsClient, AwsClients
-from salesintel_dagster.adapters.enrichment_items import USER_INDEX
+from salesintel_dagster.adapters.enrichment_items import KEPT, USER_INDEX
 from salesintel_dagster.adapters.enrichment_ledger import (
     DynamoEnrichmentBatches,
     DynamoEnrichmentJobs,
@@ -20,14 +23,18 @@ from salesintel_dagster.adapters.enrichment_ledger import (
     DynamoUnfinishedJobs,
     StatusTable,
 )
+from salesintel_dagster.adapters.enrichment_paid_rows import DynamoPaidRows
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.enrichment.batch import Batch, Lease, Reason, State
 from salesintel_dagster.domain.enrichment.job import Job, planned
 from salesintel_dagster.domain.enrichment.ports import OpenJob
 from salesintel_dagster.domain.enrichment.product import CatalogProduct, LookUpKey, LookUpKind
+from salesintel_dagster.domain.enrichment.rows import RowSource, row, table_of
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
 from salesintel_dagster.domain.errors import LedgerUnavailable
 from salesintel_dagster.flows.enrichment.parts import EnrichmentLedger
 from salesintel_dagster_tests.fakes.enrichment import InMemoryJobs
+from salesintel_dagster_tests.fakes.enrichment_provider import facts
 
 TABLE = "dev-enrichment-status"
 NOW = datetime.now(UTC).replace(microsecond=123_456)
@@ -39,6 +46,14 @@ def job_of(  # noqa: PLR0913 - all by name
 ) -> tuple[Job, tuple[Batch, ...]]:
     named = [CatalogProduct(f"p-{n}", LookUpKey(LookUpKind.ASIN, f"B{n:09d}"), '{"a":"ö"}') for n in range(products)]
     return planned(tenant=tenant, catalog_id=catalog, user_id=user, products=named, size=size, refused=2, now=at)
+
+
+def rows_of(batch: Batch, attributes: Sequence[str] = ()) -> pa.Table:
+    source = RowSource(batch.key.tenant, batch.key.catalog_id, "E1", "local-scripted", "run", NOW)
+    products = [
+        replace(product, attributes=text) for product, text in zip(batch.products, attributes, strict=False)
+    ] or batch.products
+    return table_of(row(source, product, facts(product.key.identifier)) for product in products)
 
 
 def made_table(aws: AwsClients) -> AwsClient:
@@ -66,21 +81,38 @@ def made_table(aws: AwsClients) -> AwsClient:
     return client
 
 
-def ledger_on(client: AwsClient) -> EnrichmentLedger:
-    table = StatusTable(client, TABLE)
+def ledger_on(client: AwsClient, clock: Clock = SYSTEM_CLOCK) -> EnrichmentLedger:
+    table = StatusTable(client, TABLE, clock)
     return EnrichmentLedger(
         DynamoEnrichmentJobs(table),
         DynamoUnfinishedJobs(table),
         DynamoEnrichmentBatches(table),
         DynamoTokenLevels(table),
+        DynamoPaidRows(table),
     )
 
 
+@dataclass
+class MovedClock:
+    """The calendar, `by` ahead: nothing is deleted by the emulator meanwhile, and all has expired for who reads."""
+
+    by: timedelta = timedelta()
+
+    @property
+    def clock(self) -> Clock:
+        return replace(SYSTEM_CLOCK, now=lambda: datetime.now(UTC) + self.by)
+
+
+@pytest.fixture
+def time() -> MovedClock:
+    return MovedClock()
+
+
 @pytest.fixture(params=["memory", "dynamodb"])
-def ledger(request: pytest.FixtureRequest) -> EnrichmentLedger:
+def ledger(request: pytest.FixtureRequest, time: MovedClock) -> EnrichmentLedger:
     if request.param == "memory":
-        return InMemoryJobs().ledger
-    return ledger_on(made_table(request.getfixturevalue("aws")))
+        return InMemoryJobs(clock=time.clock).ledger
+    return ledger_on(made_table(request.getfixturevalue("aws")), time.clock)
 
 
 @pytest.fixture
@@ -190,8 +222,81 @@ class TestEveryLedger:
             assert ledger.tokens.last("keepa") == stands
         assert ledger.tokens.last("local-keepa") is None
 
+    def test_what_has_expired_and_is_not_deleted_yet_is_gone(self, ledger: EnrichmentLedger, time: MovedClock):
+        job, batches = job_of()
+        ledger.jobs.add(job, batches)
+        ledger.tokens.note("keepa", TokenLevel(7, 1.5, 5.0, NOW))
+        ledger.paid.keep(batches[0].key, rows_of(batches[0]))
+        time.by = KEPT - timedelta(minutes=1)
+        assert ledger.jobs.of_catalog("t", "c") == [job]
+        time.by = KEPT + timedelta(minutes=1)
+        assert ledger.jobs.of_catalog("t", "c") == []
+        assert ledger.jobs.of_user("t", "ann") == []
+        assert ledger.unfinished.all() == []
+        assert ledger.batches.of_job(job) == []
+        assert ledger.batches.load(batches[0].key) is None
+        assert ledger.tokens.last("keepa") is None
+        assert ledger.paid.of(batches[0].key).num_rows == 0
+
+    def test_h4_a_job_whose_like_has_expired_is_made_anew_with_all_its_batches(
+        self, ledger: EnrichmentLedger, time: MovedClock
+    ):
+        old, batches = job_of()
+        ledger.jobs.add(old, batches)
+        done = tuple(status.to(State.RUNNING).to(State.DONE) for status in batches[0].statuses)
+        assert ledger.batches.replace(batches[0], replace(batches[0], statuses=done, version=2))
+        time.by = KEPT + timedelta(minutes=1)
+        new, fresh = job_of(at=NOW + time.by)
+        assert new.job_id == old.job_id
+        assert ledger.jobs.add(new, fresh) == new
+        assert ledger.jobs.of_catalog("t", "c") == [new]
+        assert ledger.batches.of_job(new) == list(fresh)
+        assert ledger.unfinished.all() == [OpenJob(new, new.created_at)]
+
+    def test_paid_rows_come_back_until_they_are_forgotten(self, ledger: EnrichmentLedger):
+        _, (first, second) = job_of()
+        assert ledger.paid.of(first.key).num_rows == 0
+        ledger.paid.keep(first.key, rows_of(first).slice(0, 2))
+        ledger.paid.keep(first.key, rows_of(first).slice(1, 4))
+        ledger.paid.keep(second.key, rows_of(second))
+        assert ledger.paid.of(first.key).sort_by("product_id") == rows_of(first)
+        assert ledger.paid.of(second.key).sort_by("product_id") == rows_of(second)
+        ledger.paid.forget(first.key)
+        ledger.paid.forget(first.key)
+        assert ledger.paid.of(first.key).num_rows == 0
+        assert ledger.paid.of(second.key) == rows_of(second)
+
+    def test_paid_rows_of_a_batch_may_be_larger_than_an_item(self, ledger: EnrichmentLedger):
+        _, (batch, _) = job_of()
+        large = rows_of(batch, [secrets.token_hex(100_000) for _ in batch.products])
+        ledger.paid.keep(batch.key, large)
+        assert ledger.paid.of(batch.key).sort_by("product_id") == large
+        ledger.paid.forget(batch.key)
+        assert ledger.paid.of(batch.key).num_rows == 0
+
 
 class TestDynamo:
+    def test_paid_rows_stand_apart_and_those_of_another_version_are_left_out(self, dynamodb: AwsClient):
+        job, (first, _) = job_of()
+        ledger = ledger_on(dynamodb)
+        ledger.jobs.add(job, job_of()[1])
+        ledger.paid.keep(first.key, rows_of(first))
+        [item] = [one for one in dynamodb.scan(TableName=TABLE)["Items"] if "rows" in one]
+        assert item["catalog_id"]["S"] == "PAID#t#c"
+        assert item["batch_id"]["S"] == f"{first.key.batch_id}#001"
+        assert item["tenant"]["S"] == "t"
+        assert int(item["ttl"]["N"]) > (NOW + timedelta(days=89)).timestamp()
+        assert ledger.batches.of_job(job) == list(job_of()[1])
+        sink = pa.BufferOutputStream()
+        other = rows_of(first).drop_columns(["brand"])
+        with pa.ipc.new_stream(sink, other.schema) as stream:
+            stream.write_table(other)
+        dynamodb.put_item(TableName=TABLE, Item=item | {"rows": {"B": sink.getvalue().to_pybytes()}})
+        assert ledger.paid.of(first.key).num_rows == 0
+        dynamodb.put_item(TableName=TABLE, Item=item | {"rows": {"B": b"no rows"}})
+        with pytest.raises(LedgerUnavailable, match="not an item of ours"):
+            ledger.paid.of(first.key)
+
     def test_items_stand_under_the_keys_of_the_design(self, dynamodb: AwsClient):
         job, batches = job_of()
         ledger_on(dynamodb).jobs.add(job, batches)
@@ -296,6 +401,9 @@ class TestDynamo:
             lambda: ledger.batches.replace(batches[0], batches[0].sent(NOW)),
             lambda: ledger.tokens.last("keepa"),
             lambda: ledger.tokens.note("keepa", TokenLevel(1, 1, 1, NOW)),
+            lambda: ledger.paid.keep(batches[0].key, rows_of(batches[0])),
+            lambda: ledger.paid.of(batches[0].key),
+            lambda: ledger.paid.forget(batches[0].key),
         ):
             with pytest.raises(LedgerUnavailable, match=rf"table {TABLE}: AccessDenied") as failure:
                 call()

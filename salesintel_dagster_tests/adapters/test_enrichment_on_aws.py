@@ -107,7 +107,7 @@ def test_f17_a_message_received_too_often_is_a_dead_letter_is_told_and_comes_bac
     assert cloud.queue.receive(10, 0) == []
     _, dead = of_queues(cloud.queue.depth(), cloud.dead.depth())
     assert (dead.passed, dead.found) == (False, "2 messages")
-    done = retry(submitted.job, cloud.ledger, cloud.queue, cloud.dead, cloud.clock)
+    [done] = retry([submitted.job], cloud.ledger, cloud.queue, cloud.dead, cloud.clock)
     assert (done.batches, done.dead_letters, done.unsent) == (2, 2, 0)
     assert cloud.dead.depth().total == 0
     cloud.work("run-1")
@@ -169,7 +169,7 @@ def test_i9_the_policy_allows_what_enrichment_calls_and_hardly_another(cloud: En
         sweep(cloud.ledger, cloud.queue, cloud.clock)
         cloud.queue.depth()
         cloud.ledger.jobs.of_user(TENANT, "ann")
-        retry(submitted.job, cloud.ledger, cloud.queue, cloud.dead, cloud.clock)
+        retry([submitted.job], cloud.ledger, cloud.queue, cloud.dead, cloud.clock)
         cloud.dead.send(["a dead letter"])
         letters = cloud.dead.receive(10, 0)
         cloud.dead.extend(letters, 60)

@@ -146,6 +146,7 @@ class TestTheStandIn:
             ("not-gzip", ProviderTransient, Reason.INVALID),
             ("echo-key", ProviderTransient, Reason.INVALID),
             ("reset", ProviderTransient, Reason.PROVIDER_DOWN),
+            ("half", ProviderTransient, Reason.PROVIDER_DOWN),
             ("slow", ProviderTransient, Reason.TIMEOUT),
         ],
     )
@@ -160,6 +161,18 @@ class TestTheStandIn:
         chain = [refused.value, refused.value.__cause__, refused.value.__context__]
         texts = [caplog.text, *(repr(error) + str(error) for error in chain if isinstance(error, ProviderFailure))]
         assert not [text for text in texts if "canary-key" in text]
+
+    def test_h3_an_answer_that_ends_halfway_on_a_kept_connection_is_a_try_of_its_own(self, local: str):
+        """It was paid for: to ask again at once would pay a second time, and nobody would count it."""
+        provider = keepa(local)
+        provider.look_up(asked(ASINS[0]))
+        call_json("POST", f"{local}/faults", {"next": ["half"]})
+        with pytest.raises(ProviderTransient) as refused:
+            provider.look_up(asked(*ASINS[1:]))
+        assert refused.value.reason is Reason.PROVIDER_DOWN
+        told = call_json("GET", f"{local}/stats")
+        assert (told["requests"], told["asked_twice"]) == (2, [])
+        assert len(provider.look_up(asked(*ASINS)).by_identifier) == 5
 
     def test_the_next_request_works_after_each_fault(self, local: str):
         call_json("POST", f"{local}/faults", {"next": ["down", "huge", "reset"]})
@@ -188,6 +201,27 @@ def raw_server(serve: Callable[[socket.socket], None]) -> tuple[str, socket.sock
 
 
 class TestAHostileServer:
+    def test_a_kept_connection_that_closes_without_a_byte_is_the_same_try_on_a_new_one(self):
+        """An idle connection may be closed as we write to it; the first answer is another's, so this is no luck."""
+        body = json.dumps({"products": [], "tokensLeft": 1, "refillIn": 1, "refillRate": 1}).encode()
+        whole = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        requests: list[int] = []
+
+        def serve(listener: socket.socket) -> None:
+            for answers in ([whole, b""], [whole]):
+                connection, _ = listener.accept()
+                with connection:
+                    for answer in answers:
+                        requests.append(len(connection.recv(65_536)))
+                        connection.sendall(answer)
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(target=serve, args=(listener,), daemon=True).start()
+            provider = keepa(f"http://127.0.0.1:{listener.getsockname()[1]}")
+            for _ in range(2):
+                assert set(provider.look_up(asked(*ASINS)).by_identifier) == set(ASINS)
+        assert len(requests) == 3
+
     def test_h9_a_gzip_bomb_is_recognised_by_its_first_byte_too_many(self):
         bomb = gzip.compress(b" " * 50_000_000)
 

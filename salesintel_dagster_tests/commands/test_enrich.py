@@ -120,11 +120,72 @@ def test_a_catalog_is_handed_in_followed_and_tried_again(stage: Stage, catalog: 
     assert stage.call("list", "--user", "bob").out == "User bob has handed in no catalog.\n"
 
     tried = stage.call("retry", "summer")
-    assert "1 product of summer in 1 batch will be tried again; 0 dead letters taken back" in tried.out
+    assert f"{told['tracking_id']}: 1 product in 1 batch will be tried again; 0 dead letters taken back" in tried.out
     stage.provider.none.clear()
     stage.work()
     assert stage.call("status", "summer", "--json").json["states"] == {"DONE": 12}
     assert stage.call("retry", "summer").out == "Nothing in summer has failed or got stuck.\n"
+
+
+def test_a_retry_reaches_every_hand_in_of_the_catalog_or_the_one_that_is_named(
+    stage: Stage, catalog: Path, tmp_path: Path
+):
+    stage.provider.always = ProviderTransient(Reason.PROVIDER_DOWN, "answered 500")
+    other = tmp_path / "other.csv"
+    other.write_text(HEADER + "q-1,B000000099,,x\n")
+    older, newer = (
+        stage.call("submit", str(file), "--catalog", "spring", "--user", "ann", "--json").json["tracking_id"]
+        for file in (catalog, other)
+    )
+    stage.work()
+    assert stage.call("retry", "spring", "--job", "E0").code == 1
+    named = stage.call("retry", "spring", "--job", older, "--json").json
+    assert [(one["tracking_id"], one["products"]) for one in named["jobs"]] == [(older, 12)]
+    stage.work()
+    both = stage.call("retry", "spring", "--json").json
+    assert [(one["tracking_id"], one["products"]) for one in both["jobs"]] == [(newer, 1), (older, 12)]
+    stage.provider.always = None
+    stage.work()
+    assert stage.call("retry", "spring").out == "Nothing in spring has failed or got stuck.\n"
+    queue = enrichment.enrichment_dead_letters(stage.settings, stage.clients)
+    ledger = enrichment.enrichment_ledger(stage.settings, stage.clients)
+    [job, _] = ledger.jobs.of_catalog(stage.settings.tenant, "spring")
+    queue.send([batch.body for batch in ledger.batches.of_job(job)])
+    answer = stage.call("retry", "spring")
+    assert answer.out == f"{newer}: 1 dead letter of batches that are done deleted\n"
+
+
+def test_dead_letters_are_shown_and_those_that_are_no_batch_of_ours_are_dropped(stage: Stage, catalog: Path):
+    stage.call("submit", str(catalog), "--catalog", "autumn", "--user", "ann")
+    ledger = enrichment.enrichment_ledger(stage.settings, stage.clients)
+    [job] = ledger.jobs.of_catalog(stage.settings.tenant, "autumn")
+    [batch] = ledger.batches.of_job(job)
+    queue = enrichment.enrichment_dead_letters(stage.settings, stage.clients)
+    queue.send([batch.body, "{", batch.body.replace("autumn", "gone")])
+    listed = stage.call("dlq", "list")
+    assert listed.code == 0, listed.err
+    assert "3 dead letters, 2 of them no batch of ours" in listed.out
+    assert "a batch that is PENDING" in listed.out
+    assert "Back to work: salesintel enrich retry autumn" in listed.out
+    found = stage.call("dlq", "list", "--json").json["letters"]
+    assert sorted((one["catalog"] or "-", one["body"][:1]) for one in found) == [
+        ("-", "{"),
+        ("-", "{"),
+        ("autumn", "{"),
+    ]
+    [ours] = [one["message"] for one in found if one["catalog"]]
+    dry = stage.call("dlq", "drop")
+    assert "2 dead letters would be deleted; nothing was done (--apply does it)" in dry.out
+    refused = stage.call("dlq", "drop", ours, "--apply")
+    assert (refused.code, "no dead letter that may be dropped" in refused.err) == (1, True)
+    assert len(stage.call("dlq", "list", "--json").json["letters"]) == 3
+    [stray] = [one["message"] for one in found if one["body"] == "{"]
+    assert "1 dead letter deleted" in stage.call("dlq", "drop", stray, "--apply").out
+    done = stage.call("dlq", "drop", "--apply", "--json").json
+    assert (done["applied"], len(done["letters"]), done["still_there"]) == (True, 1, [])
+    assert "1 dead letter taken back" in stage.call("retry", "autumn").out
+    assert stage.call("dlq", "list").out == "0 dead letters, 0 of them no batch of ours\n"
+    stage.work()
 
 
 def test_a_catalog_of_which_all_has_failed_ends_with_code_1(stage: Stage, catalog: Path):

@@ -204,7 +204,7 @@ class TestTheWatch:
         [seen] = self.incidents(enrichment)
         assert seen.headline == "product_enrichment.no_dead_letters"
         assert dict(seen.facts)["found"] == "1 messages"
-        retry(submitted.job, world.ledger, world.queue, world.dead, world.clock)
+        retry([submitted.job], world.ledger, world.queue, world.dead, world.clock)
         assert enrichment.run().success
         assert "no verdict has changed" in enrichment.tick(self.NAME).skip_message
         assert world.states() == {"DONE": 10}

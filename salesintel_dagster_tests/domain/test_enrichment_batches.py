@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +22,7 @@ from salesintel_dagster.domain.enrichment.job import (
     suggested_sizes,
 )
 from salesintel_dagster.domain.enrichment.product import (
+    MAX_ATTRIBUTE_BYTES,
     CatalogProduct,
     LookUpKey,
     LookUpKind,
@@ -262,6 +264,16 @@ class TestStates:
         )
         with pytest.raises(ValueError, match="0 states for 1 products"):
             batch.settled((), None, NOW)
+
+
+@pytest.mark.parametrize("character,together", [("x", 7), ('"', 3)])
+def test_h7_so_many_products_of_the_largest_fit_into_one_message(character: str, together: int):
+    values = {"product_id": "p", "asin": "B000000001", "t": ""}
+    room = MAX_ATTRIBUTE_BYTES - len('{"t":""}')
+    largest = parse_product(values | {"t": character * (room // len(json.dumps(character)[1:-1]))})
+    assert isinstance(largest, CatalogProduct)
+    batches = list(split([replace(product(n), attributes=largest.attributes) for n in range(2 * together)], 50))
+    assert [len(batch) for batch in batches] == [together] * 2
 
 
 def test_a_message_is_ascii_so_that_a_character_is_a_byte():

@@ -51,7 +51,6 @@ class TestFacts:
                 "amazon": Decimal("19.99"),
                 "new": Decimal("18.99"),
                 "list": Decimal("24.99"),
-                "buy_box": Decimal("18.50"),
             },
             currency="EUR",
             sales_rank=4321,

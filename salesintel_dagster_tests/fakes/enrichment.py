@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from salesintel_dagster.domain.clock import Clock
+from salesintel_dagster.adapters.enrichment_items import KEPT
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.day_frame import MAX_IDS_NAMED
 from salesintel_dagster.domain.enrichment.batch import Batch, BatchKey
 from salesintel_dagster.domain.enrichment.job import Job
@@ -19,10 +20,11 @@ from salesintel_dagster.domain.enrichment.ports import (
     EnrichmentJobs,
     EnrichmentTable,
     OpenJob,
+    PaidRows,
     TokenLevels,
     UnfinishedJobs,
 )
-from salesintel_dagster.domain.enrichment.rows import ENRICHMENT_SCHEMA
+from salesintel_dagster.domain.enrichment.rows import ENRICHMENT_SCHEMA, Row, table_of
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
 from salesintel_dagster.domain.errors import DuplicateKeys, SchemaDrift
 from salesintel_dagster.domain.event_queue import QueueDepth, QueuedMessage
@@ -49,30 +51,43 @@ class HeldClock:
         return (self.now - START).total_seconds()
 
 
-class InMemoryJobs(EnrichmentJobs, UnfinishedJobs, EnrichmentBatches, TokenLevels):
-    """All four sides of the status table over one set of dictionaries."""
+class InMemoryJobs(EnrichmentJobs, UnfinishedJobs, EnrichmentBatches, TokenLevels, PaidRows):
+    """All five sides of the status table over one set of dictionaries."""
 
-    def __init__(self, wire: Wire | None = None) -> None:
+    def __init__(self, wire: Wire | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
         self.wire = wire or Wire()
+        self._clock = clock
         self.jobs: dict[tuple[str, str, str], Job] = {}
         self.opened: dict[tuple[str, str, str], datetime] = {}
         self.held: dict[BatchKey, Batch] = {}
         self.levels: dict[str, TokenLevel] = {}
+        self.unstored: dict[BatchKey, dict[str, Row]] = {}
+        self.unstored_at: dict[BatchKey, datetime] = {}
 
     @property
     def ledger(self) -> EnrichmentLedger:
-        return EnrichmentLedger(self, self, self, self)
+        return EnrichmentLedger(self, self, self, self, self)
+
+    def _alive(self, since: datetime | None) -> bool:
+        return since is not None and since + KEPT >= self._clock.now()
+
+    def _standing(self, key: tuple[str, str, str]) -> Job | None:
+        job = self.jobs.get(key)
+        return job if job is not None and self._alive(job.created_at) else None
 
     def add(self, job: Job, batches: Sequence[Batch]) -> Job:
         key = _key(job)
-        if key not in self.jobs:
+        if self._standing(key) is None:
             with self.wire.call("open"):
-                self.opened.setdefault(key, job.created_at)
+                if not self._alive(self.opened.get(key)):
+                    self.opened[key] = job.created_at
             for batch in batches:
                 with self.wire.call("put batch"):
-                    self.held.setdefault(batch.key, batch)
+                    if batch.key not in self.held or not self._alive(self.held[batch.key].created_at):
+                        self.held[batch.key] = batch
             with self.wire.call("put job"):
-                self.jobs.setdefault(key, job)
+                if self._standing(key) is None:
+                    self.jobs[key] = job
         return self.jobs[key]
 
     def of_catalog(self, tenant: str, catalog_id: str) -> list[Job]:
@@ -81,13 +96,14 @@ class InMemoryJobs(EnrichmentJobs, UnfinishedJobs, EnrichmentBatches, TokenLevel
     def of_user(self, tenant: str, user_id: str) -> list[Job]:
         return self._newest_first(job for job in self.jobs.values() if (job.tenant, job.user_id) == (tenant, user_id))
 
-    @staticmethod
-    def _newest_first(jobs: Collection[Job] | object) -> list[Job]:
-        return sorted(jobs, key=lambda job: (job.created_at, job.job_id), reverse=True)  # type: ignore[call-overload]
+    def _newest_first(self, jobs: Iterable[Job]) -> list[Job]:
+        alive = (job for job in jobs if self._alive(job.created_at))
+        return sorted(alive, key=lambda job: (job.created_at, job.job_id), reverse=True)
 
     def all(self) -> list[OpenJob]:
         with self.wire.call("open jobs"):
-            return [OpenJob(self.jobs[key], at) for key, at in sorted(self.opened.items()) if key in self.jobs]
+            standing = ((self._standing(key), at) for key, at in sorted(self.opened.items()))
+            return [OpenJob(job, at) for job, at in standing if job is not None]
 
     def close(self, opened: OpenJob) -> None:
         with self.wire.call("close"):
@@ -104,12 +120,14 @@ class InMemoryJobs(EnrichmentJobs, UnfinishedJobs, EnrichmentBatches, TokenLevel
                 batch
                 for key, batch in self.held.items()
                 if (key.tenant, key.catalog_id, key.plan) == (job.tenant, job.catalog_id, job.plan)
+                and self._alive(batch.created_at)
             ]
         return sorted(found, key=lambda batch: batch.key.number)
 
     def load(self, key: BatchKey) -> Batch | None:
         with self.wire.call("load"):
-            return self.held.get(key)
+            found = self.held.get(key)
+        return found if found is not None and self._alive(found.created_at) else None
 
     def replace(self, seen: Batch, after: Batch) -> bool:
         with self.wire.call("replace"):
@@ -120,12 +138,27 @@ class InMemoryJobs(EnrichmentJobs, UnfinishedJobs, EnrichmentBatches, TokenLevel
 
     def last(self, provider: str) -> TokenLevel | None:
         with self.wire.call("last tokens"):
-            return self.levels.get(provider)
+            found = self.levels.get(provider)
+        return found if found is not None and self._alive(found.observed_at) else None
 
     def note(self, provider: str, level: TokenLevel) -> None:
         with self.wire.call("note tokens"):
             if provider not in self.levels or self.levels[provider].observed_at <= level.observed_at:
                 self.levels[provider] = level
+
+    def keep(self, batch: BatchKey, rows: pa.Table) -> None:
+        with self.wire.call("keep rows"):
+            self.unstored.setdefault(batch, {}).update({row["product_id"]: row for row in rows.to_pylist()})
+            self.unstored_at[batch] = self._clock.now()
+
+    def of(self, batch: BatchKey) -> pa.Table:
+        with self.wire.call("rows kept"):
+            alive = self._alive(self.unstored_at.get(batch))
+            return table_of(self.unstored.get(batch, {}).values() if alive else ())
+
+    def forget(self, batch: BatchKey) -> None:
+        with self.wire.call("forget rows"):
+            self.unstored.pop(batch, None)
 
 
 def _key(job: Job) -> tuple[str, str, str]:

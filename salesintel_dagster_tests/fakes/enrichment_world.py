@@ -33,7 +33,7 @@ class EnrichmentWorld:
         self.wire = Wire()
         self.time = HeldClock()
         self.clock = self.time.clock
-        self.store = InMemoryJobs(self.wire)
+        self.store = InMemoryJobs(self.wire, self.clock)
         self.ledger = self.store.ledger
         self.queue = InMemoryQueue(self.clock, wire=self.wire)
         self.dead = InMemoryQueue(self.clock)

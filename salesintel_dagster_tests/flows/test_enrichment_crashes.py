@@ -19,6 +19,7 @@ from salesintel_dagster_tests.fakes.enrichment_world import EnrichmentWorld
 from salesintel_dagster_tests.fakes.wire import Crash
 
 PRODUCTS, SIZE = 15, 5
+CALLS = {"put job", "send", "receive", "replace", "look up", "extend", "merge", "delete"}
 QUEUE_CALLS = frozenset({"send", "receive", "extend", "delete"})
 TABLE_CALLS = frozenset({"merge", "held"})
 
@@ -28,6 +29,8 @@ def world_of(max_per_request: int = 8) -> EnrichmentWorld:
 
 
 def scenario(world: EnrichmentWorld) -> None:
+    """A round of two requests, of which the first takes so long that leases are prolonged before the second."""
+    world.provider.script.append(lambda _request: world.time.move(110))
     world.submit(PRODUCTS, size=SIZE)
     world.drain("first")
 
@@ -73,7 +76,7 @@ def assert_whole(world: EnrichmentWorld, faults: int = 1) -> None:
 
 def test_the_scenario_makes_these_calls():
     assert len(POINTS) > 40
-    assert {name.partition(" ")[2] for name in POINTS} >= {"put job", "send", "receive", "replace", "look up", "merge"}
+    assert {name.partition(" ")[2] for name in POINTS} >= CALLS
     world = world_of()
     scenario(world)
     assert set(world.provider.paid.values()) == {1}
@@ -90,7 +93,16 @@ def test_h3_h10_a_crash_there_costs_at_most_the_requests_in_flight(number: int):
     with pytest.raises(Crash):
         scenario(world)
     recovered(world)
-    assert_whole(world)
+    assert_whole(world, faults=int(is_in_flight(number)))
+
+
+def is_in_flight(number: int) -> bool:
+    """Tell whether a crash at this point comes between a round's first request and its rows in the table.
+
+    A round's other requests are made though one of its threads has crashed.
+    """
+    until = [name for name in POINTS[:number] if name in {"before look up", "after merge"}]
+    return bool(until) and until[-1] == "before look up"
 
 
 @pytest.mark.parametrize("number", NUMBERED)

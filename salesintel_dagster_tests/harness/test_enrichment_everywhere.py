@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 EVERY_KIND = {
     "sqs.SendMessageBatch",
     "sqs.ReceiveMessage",
-    "sqs.ChangeMessageVisibilityBatch",
     "sqs.DeleteMessageBatch",
     "dynamodb.GetItem",
     "dynamodb.PutItem",

@@ -11,7 +11,7 @@ from salesintel_dagster.domain.enrichment.batch import Reason
 from salesintel_dagster.domain.enrichment.product import LookUpKind
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
 
-PRICE_KINDS = ("amazon", "new", "used", "list", "buy_box")
+PRICE_KINDS = ("amazon", "new", "used", "list")
 
 
 @dataclass(frozen=True, slots=True)

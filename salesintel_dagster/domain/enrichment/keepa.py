@@ -24,9 +24,10 @@ EPOCH = datetime(2011, 1, 1, tzinfo=UTC)
 MAX_PER_REQUEST = 100
 """ASINs or codes in one product request."""
 NO_VALUES = frozenset({-1, -2})
-PRICE_POSITIONS = {"amazon": 0, "new": 1, "used": 2, "list": 4, "buy_box": 18}
+PRICE_POSITIONS = {"amazon": 0, "new": 1, "used": 2, "list": 4}
 RANK_POSITION = 3
-"""Positions in `stats.current` (CsvType of the Java client)."""
+"""Positions in `stats.current` (CsvType of the Java client). The buy box's, 18, is filled in only for requests with
+`buybox` (two more tokens a product) or `offers` (six for ten): docs/decisions/0012-enrichment.md."""
 UNKNOWN_TYPES = frozenset({3, 4})
 """productType INACCESSIBLE and INVALID: the ASIN is known and nothing about it."""
 DOMAINS = {

@@ -105,6 +105,22 @@ class TokenLevels(ABC):
         """Keep a level, unless a newer one is kept."""
 
 
+class PaidRows(ABC):
+    """Rows that were paid for and that the table has not taken yet. All methods raise LedgerUnavailable."""
+
+    @abstractmethod
+    def keep(self, batch: BatchKey, rows: pa.Table) -> None:
+        """Keep a batch's rows (ENRICHMENT_SCHEMA), in the place of those of the same products."""
+
+    @abstractmethod
+    def of(self, batch: BatchKey) -> pa.Table:
+        """Return the batch's rows, each product once; none where none are kept."""
+
+    @abstractmethod
+    def forget(self, batch: BatchKey) -> None:
+        """Drop the batch's rows: the table has them."""
+
+
 class BatchQueue(EventQueue):
     """The queue of batches, or its dead letters: an event queue that is sent to as well."""
 

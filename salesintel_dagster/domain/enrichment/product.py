@@ -18,7 +18,8 @@ CATALOG_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 USER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 """Both stand in keys beside the tenant after a `#`, which neither may hold."""
 MAX_ATTRIBUTE_BYTES = 32 * 1024
-"""What a catalog says about one product, as JSON: 7 of the largest still fit into one message."""
+"""What a catalog says about one product, as JSON: a message (job.MAX_MESSAGE_BYTES, eight times this) takes seven such
+products, or three where all of it is quotes, which are escaped once more there."""
 
 _ASIN = re.compile(r"[A-Z0-9]{10}")
 _DIGITS = re.compile(r"[0-9]{8}|[0-9]{12,13}")

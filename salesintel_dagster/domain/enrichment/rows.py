@@ -60,7 +60,11 @@ class RowSource:
     enriched_at: datetime
 
 
-def row(source: RowSource, product: CatalogProduct, facts: ProductFacts) -> dict[str, object]:
+Row = dict[str, object]
+"""One row by column."""
+
+
+def row(source: RowSource, product: CatalogProduct, facts: ProductFacts) -> Row:
     """Return one row. What the provider does not know is null; nothing is filled in from the catalog."""
     return {
         "tenant_id": source.tenant,
@@ -87,7 +91,7 @@ def row(source: RowSource, product: CatalogProduct, facts: ProductFacts) -> dict
     }
 
 
-def table_of(rows: Iterable[dict[str, object]]) -> pa.Table:
+def table_of(rows: Iterable[Row]) -> pa.Table:
     """Return rows as a table; of two with one key the later one stands (two catalogs may hold one product)."""
     by_key = {(one["tenant_id"], one["product_id"]): one for one in rows}
     return pa.Table.from_pylist(list(by_key.values()), ENRICHMENT_SCHEMA)

@@ -11,7 +11,8 @@ from salesintel_dagster.domain.enrichment.facts import NoFacts, ProductFacts
 from salesintel_dagster.domain.enrichment.product import LookUpKey
 from salesintel_dagster.domain.errors import ProviderRefused, ProviderThrottled
 from salesintel_dagster.domain.retry import RetryPolicy
-from salesintel_dagster.flows.enrichment.requests import ASK_ALONE, Missed, Outcome
+from salesintel_dagster.flows.enrichment.parts import STORE_WAIT_SECONDS
+from salesintel_dagster.flows.enrichment.requests import ASK_ALONE, Missed, Outcome, Paid
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,10 @@ class Patience:
 def judged(
     batch: Batch, outcomes: Mapping[LookUpKey, Outcome], patience: Patience, now: datetime, *, stored: bool
 ) -> Judgement:
-    """Judge a batch by the outcomes of its keys; without `stored` the facts did not reach the table."""
+    """Judge a batch by the outcomes of its keys; without `stored` the facts did not reach the table, and wait for it.
+
+    A table that fails is no try of the product: it was paid for and is kept.
+    """
     statuses = tuple(
         status if status.state in FINAL else _next(status, outcomes.get(product.key), patience.attempts, stored=stored)
         for product, status in zip(batch.products, batch.statuses, strict=True)
@@ -52,10 +56,11 @@ def judged(
 
 def _next(status: ProductStatus, outcome: Outcome | None, attempts: int, *, stored: bool) -> ProductStatus:
     match outcome:
-        case ProductFacts() if stored:
-            return status.to(State.DONE, tried=True)
-        case ProductFacts():
-            return _again(status, Reason.STORE_FAILED, "the table did not take the facts", attempts)
+        case ProductFacts() | Paid() if stored:
+            return status.to(State.DONE, tried=isinstance(outcome, ProductFacts))
+        case ProductFacts() | Paid():
+            detail = "paid for; the table has not taken it yet"
+            return status.to(State.RETRY, Reason.STORE_FAILED, detail, tried=isinstance(outcome, ProductFacts))
         case NoFacts():
             return status.to(State.FAILED, outcome.reason, outcome.detail, tried=True)
         case Missed(tried=True):
@@ -89,6 +94,8 @@ def _again(status: ProductStatus, reason: Reason, detail: str, attempts: int) ->
 def _wait_seconds(
     status: ProductStatus, outcome: Outcome | None, patience: Patience, needed: int, now: datetime
 ) -> float:
+    if status.reason is Reason.STORE_FAILED:
+        return STORE_WAIT_SECONDS
     usual = patience.retry.wait_seconds(max(1, status.attempts), 0.0, patience.jitter) or patience.retry.base_seconds
     if isinstance(outcome, Missed) and isinstance(outcome.failure, ProviderThrottled):
         tokens = outcome.failure.tokens

@@ -10,6 +10,7 @@ from salesintel_dagster.domain.enrichment.ports import (
     EnrichmentJobs,
     EnrichmentProvider,
     EnrichmentTable,
+    PaidRows,
     TokenLevels,
     UnfinishedJobs,
 )
@@ -19,19 +20,23 @@ BATCHES_AT_ONCE = 10
 """One receive of SQS, and what one worker holds."""
 LEASE_SECONDS = 300
 """As long as a message stays invisible (infrastructure.yaml): who is silent for so long is taken for dead."""
+BEATS_A_LEASE = 3
 PRODUCT_RETRY = RetryPolicy(retries=8, base_seconds=30.0, deadline_seconds=float("inf"))
+STORE_WAIT_SECONDS = 120
+"""Between two tries to write what was paid for: each ends a run with an error, and there is no last one."""
 RECEIVES_LEFT_ALONE = 2
 """A waiting batch is sent anew so many receives before its message would go to the dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnrichmentLedger:
-    """The status table's four sides."""
+    """The status table's five sides."""
 
     jobs: EnrichmentJobs
     unfinished: UnfinishedJobs
     batches: EnrichmentBatches
     tokens: TokenLevels
+    paid: PaidRows
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
-from salesintel_dagster.domain.enrichment.batch import FINAL, Batch, Reason
+from salesintel_dagster.domain.enrichment.batch import FINAL, Batch, ProductStatus, Reason
 from salesintel_dagster.domain.enrichment.facts import LookUp, NoFacts, ProductFacts
 from salesintel_dagster.domain.enrichment.ports import EnrichmentProvider
 from salesintel_dagster.domain.enrichment.product import CatalogProduct, LookUpKey, LookUpKind
@@ -33,7 +33,12 @@ class Missed:
     alone: bool = False
 
 
-Outcome = ProductFacts | NoFacts | Missed
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """The key's rows were paid for in an earlier round that could not store them: it is not asked for."""
+
+
+Outcome = ProductFacts | NoFacts | Missed | Paid
 
 
 @dataclass(slots=True)
@@ -45,21 +50,19 @@ class Asked:
     tokens: TokenLevel | None = None
 
 
-def open_products(batch: Batch) -> list[CatalogProduct]:
+def open_products(batch: Batch) -> list[tuple[CatalogProduct, ProductStatus]]:
     """Return the batch's products that are neither DONE nor FAILED."""
     pairs = zip(batch.products, batch.statuses, strict=True)
-    return [product for product, status in pairs if status.state not in FINAL]
+    return [(product, status) for product, status in pairs if status.state not in FINAL]
 
 
-def planned(batches: Iterable[Batch], provider: EnrichmentProvider) -> list[LookUp]:
-    """Return the requests for all open products of these batches."""
+def planned(wanted: Iterable[tuple[CatalogProduct, ProductStatus]], provider: EnrichmentProvider) -> list[LookUp]:
+    """Return the requests for these products."""
     together: dict[LookUpKey, None] = {}
     alone: dict[LookUpKey, None] = {}
-    for batch in batches:
-        for product, status in zip(batch.products, batch.statuses, strict=True):
-            if status.state not in FINAL:
-                suspected = status.reason in ASK_ALONE and status.attempts > 0
-                (alone if suspected else together)[product.key] = None
+    for product, status in wanted:
+        suspected = status.reason in ASK_ALONE and status.attempts > 0
+        (alone if suspected else together)[product.key] = None
     requests = [LookUp(key.kind, (key.identifier,)) for key in alone]
     for kind in LookUpKind:
         names = [key.identifier for key in together if key.kind is kind and key not in alone]

@@ -10,23 +10,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.enrichment.batch import Batch, State
-from salesintel_dagster.domain.enrichment.facts import ProductFacts
-from salesintel_dagster.domain.enrichment.job import job_of
 from salesintel_dagster.domain.enrichment.product import LookUpKey
-from salesintel_dagster.domain.enrichment.rows import RowSource, row, table_of
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
 from salesintel_dagster.domain.errors import LedgerUnavailable, QueueUnavailable, TableError
-from salesintel_dagster.flows.enrichment.claims import Claimer, Held
+from salesintel_dagster.flows.enrichment.at_once import replaced
+from salesintel_dagster.flows.enrichment.claims import Claimer, Held, Way
 from salesintel_dagster.flows.enrichment.outcomes import Judgement, Patience, judged, until
-from salesintel_dagster.flows.enrichment.parts import EnrichmentParts, WorkLimits
-from salesintel_dagster.flows.enrichment.requests import Asked, Asking, Outcome, open_products, planned
-
-BEATS_A_LEASE = 3
-RUN_PROPERTY, BATCHES_PROPERTY = "salesintel.run-id", "salesintel.batches"
+from salesintel_dagster.flows.enrichment.parts import BEATS_A_LEASE, STORE_WAIT_SECONDS, EnrichmentParts, WorkLimits
+from salesintel_dagster.flows.enrichment.requests import Asked, Asking, Outcome, Paid, open_products, planned
+from salesintel_dagster.flows.enrichment.storing import Storing
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +78,7 @@ class Worker:
         self._run_id = run_id
         self._clock = clock
         self._tell = tell
+        self._storing = Storing(parts.table, parts.ledger.paid, parts.provider.name, run_id)
         self._claimer = Claimer(parts.ledger.batches, parts.queue, limits, clock, new_token, tell)
 
     def drain(self, seconds: float, poll_seconds: float) -> Iterator[Round]:
@@ -107,51 +104,37 @@ class Worker:
         began = self._clock.monotonic()
         claims = self._claimer.claim(messages)
         level = self._parts.ledger.tokens.last(self._parts.provider.name)
-        held = [self._recovered(one) for one in claims.held]
-        asking, waits = affordable(held, level, self._clock.now())
+        found = self._storing.found(claims.held)
+        self._claimer.hold_back(found.unknown, self._clock.now() + timedelta(seconds=STORE_WAIT_SECONDS))
+        asking, waits = affordable(found.held, level, self._clock.now())
         asked_at = self._clock.now()
         keeping = _Keeping(asking, self._clock.monotonic())
         asked = self._asked(keeping)
         ours = self._claimer.keep(keeping.held)
-        written, error = self._committed(ours, asked.outcomes, asked_at)
-        judgements = [(one, self._judged(one.batch, asked.outcomes, stored=error is None)) for one in ours]
-        judgements += [
-            (one, replace(self._judged(one.batch, {}, stored=True), wait_seconds=wait)) for one, wait in waits
-        ]
+        written, error = self._storing.store(ours, asked.outcomes, asked_at)
+        judgements = [(one, self._judged(one, asked.outcomes, stored=error is None)) for one in ours]
+        judgements += [(one, replace(self._judged(one, {}, stored=False), wait_seconds=wait)) for one, wait in waits]
         settled = self._settled(judgements)
+        self._forget_paid(ours if error is None else ())
         self._note_tokens(asked.tokens)
         return Round(
             messages=len(messages),
-            batches=len(held),
+            batches=len(found.held),
             requests=asked.requests,
             states=Counter(status.told for batch in settled for status in batch.statuses),
             rows_written=written,
-            recovered=sum(_done(one.batch) for one in held) - sum(_done(one.batch) for one in claims.held),
-            waiting=claims.waiting + len(waits),
-            poison=claims.poison,
+            recovered=sum(len(one.paid) + _done(one.batch) for one in found.held)
+            - sum(_done(one.batch) for one in claims.held),
+            waiting=claims.others[Way.WAITING] + len(waits) + len(found.unknown),
+            poison=claims.others[Way.POISON],
             seconds=self._clock.monotonic() - began,
             tokens=asked.tokens or level,
             batch_seconds=tuple(_seconds(batch) for batch in settled if batch.is_final),
-            store_error=error,
+            store_error=found.error or error,
         )
-
-    def _recovered(self, held: Held) -> Held:
-        """Find in the table what the silent owner of a batch has paid for and written."""
-        if not held.taken_over:
-            return held
-        batch = held.batch
-        wanted = [product.product_id for product in open_products(batch)]
-        job = job_of(batch.key.plan)
-        rows = self._parts.table.held(batch.key.tenant, wanted, ("product_id", "job_id")).to_pylist()
-        found = {one["product_id"] for one in rows if one["job_id"] == job}
-        statuses = tuple(
-            status.to(State.DONE) if status.state is State.RUNNING and product.product_id in found else status
-            for product, status in zip(batch.products, batch.statuses, strict=True)
-        )
-        return replace(held, batch=replace(batch, statuses=statuses))
 
     def _asked(self, keeping: _Keeping) -> Asked:
-        requests = planned([one.batch for one in keeping.held], self._parts.provider)
+        requests = planned((pair for one in keeping.held for pair in one.wanted), self._parts.provider)
 
         def beat() -> None:
             if self._clock.monotonic() - keeping.beat_at < self._limits.lease_seconds / BEATS_A_LEASE:
@@ -164,47 +147,38 @@ class Worker:
 
         return Asking(self._parts.provider, self._limits.concurrency, beat).ask(requests) if requests else Asked()
 
-    def _committed(
-        self, ours: Sequence[Held], outcomes: Mapping[LookUpKey, Outcome], asked_at: datetime
-    ) -> tuple[int, TableError | None]:
-        """Write the rows of batches that are still ours, in one commit; return their number, or what hindered it."""
-        rows = [
-            row(self._source(one.batch, asked_at), product, facts)
-            for one in ours
-            for product in open_products(one.batch)
-            if isinstance(facts := outcomes.get(product.key), ProductFacts)
-        ]
-        if not rows:
-            return 0, None
-        properties = {RUN_PROPERTY: self._run_id, BATCHES_PROPERTY: ",".join(one.batch.key.batch_id for one in ours)}
-        try:
-            return self._parts.table.merge(table_of(rows), properties).rows_written, None
-        except TableError as error:
-            return 0, error
-
-    def _source(self, batch: Batch, asked_at: datetime) -> RowSource:
-        key, provider = batch.key, self._parts.provider.name
-        return RowSource(key.tenant, key.catalog_id, job_of(key.plan), provider, self._run_id, asked_at)
-
-    def _judged(self, batch: Batch, outcomes: Mapping[LookUpKey, Outcome], *, stored: bool) -> Judgement:
+    def _judged(self, one: Held, outcomes: Mapping[LookUpKey, Outcome], *, stored: bool) -> Judgement:
         patience = Patience(self._limits.attempts, self._limits.retry, self._clock.jitter())
-        return judged(batch, outcomes, patience, self._clock.now(), stored=stored)
+        paid = {product.key: Paid() for product, _ in open_products(one.batch) if product.product_id in one.paid}
+        return judged(one.batch, {**outcomes, **paid}, patience, self._clock.now(), stored=stored)
 
     def _settled(self, judgements: Sequence[tuple[Held, Judgement]]) -> list[Batch]:
         """Write the outcomes to the ledger, then let go of the messages; return the batches that were still ours."""
         now = self._clock.now()
-        settled: list[tuple[Held, Batch]] = []
-        for one, judgement in judgements:
-            after = one.batch.settled(judgement.statuses, until(now, judgement.wait_seconds), now)
-            if self._parts.ledger.batches.replace(one.batch, after):
-                settled.append((one, after))
-            else:
+        pairs = [
+            (one, one.batch.settled(judgement.statuses, until(now, judgement.wait_seconds), now))
+            for one, judgement in judgements
+        ]
+        writes = [(one.batch, after) for one, after in pairs]
+        written = replaced(self._parts.ledger.batches, writes, self._limits.concurrency)
+        settled = [pair for pair, done in zip(pairs, written, strict=True) if done]
+        for (_, after), done in zip(pairs, written, strict=True):
+            if not done:
                 self._tell(f"[Enrichment] Batch {after.key} was taken over; our outcome is refused")
         self._parts.queue.delete([one.message for one, batch in settled if batch.is_final])
         for one, batch in settled:
             if not batch.is_final:
                 self._claimer.postpone(one.message, batch, batch.not_before or now)
         return [batch for _, batch in settled]
+
+    def _forget_paid(self, ours: Sequence[Held]) -> None:
+        """Drop what the ledger kept and the table has now; what stays expires unread."""
+        try:
+            for one in ours:
+                if one.paid:
+                    self._parts.ledger.paid.forget(one.batch.key)
+        except LedgerUnavailable as error:
+            self._tell(f"[Enrichment] Rows that are stored stay in the ledger as well: {error}")
 
     def _note_tokens(self, tokens: TokenLevel | None) -> None:
         if tokens is None:
@@ -225,7 +199,7 @@ def affordable(
     waits: list[tuple[Held, float]] = []
     paid: set[LookUpKey] = set()
     for one in held:
-        new = {product.key for product in open_products(one.batch)} - paid
+        new = {product.key for product, _ in one.wanted} - paid
         paid |= new
         wait = level.wait_seconds(len(new), now) if new else 0.0
         level = level.less(len(new))
