@@ -5,6 +5,7 @@ import os
 
 import dagster as dg
 
+from salesintel_dagster.adapters.allocator import give_big_buffers_back
 from salesintel_dagster.defs import (
     alerts,
     carousel_sync,
@@ -37,6 +38,8 @@ def build(settings: Settings, **overrides: object) -> dg.Definitions:
         ),
     )
 
+
+give_big_buffers_back()
 
 defs = build(Settings.from_environment(os.environ))
 
