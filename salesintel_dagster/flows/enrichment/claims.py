@@ -114,7 +114,8 @@ class Claimer:
             else:
                 self.tell(f"Batch {one.batch.key} was taken over by another worker; what we have of it is dropped")
         try:
-            self.queue.extend([one.message for one in ours], self.limits.lease_seconds)
+            if not_kept := self.queue.extend([one.message for one in ours], self.limits.lease_seconds):
+                self.tell(f"{len(not_kept)} of {len(ours)} messages are not prolonged, their leases are")
         except QueueUnavailable as error:
             self.tell(f"{len(ours)} messages are not prolonged, their leases are: {error}")
         return ours
