@@ -29,6 +29,8 @@ def use_everything(client: AwsClient, table_name: str) -> None:
         sales.put_many(caller, [record()])
     client.meta.events.unregister("before-call.dynamodb.BatchWriteItem", die)
     sales.put(caller, record())
+    sales.withdraw(caller, record())
+    sales.put(caller, record())
     sales.correct(caller, record(event_version=2, product_id="P-2"))
     sales.update(caller, "S-1", {"brand": "Tarn"}, 2)
     sales.category_season(caller, "dress", Season.AUTUMN)

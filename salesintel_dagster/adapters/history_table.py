@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +27,7 @@ from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.columns import HISTORY_SCHEMA
 from salesintel_dagster.domain.day_frame import KEY, repeated_sale_ids
 from salesintel_dagster.domain.errors import DuplicateKeys, RowsRefused, SchemaDrift
-from salesintel_dagster.domain.keyed_table import KeyedCommit, KeyedTable, TableMonth
+from salesintel_dagster.domain.keyed_table import KeyedCommit, KeyedTable, Place, RowTold, TableMonth
 from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.domain.sale_event import SaleIdentity
 
@@ -39,12 +39,7 @@ if TYPE_CHECKING:
 
 COMMIT_RETRY = RetryPolicy(retries=4, base_seconds=0.2, deadline_seconds=60.0)
 """Five attempts in all; between them pyiceberg puts our commit on top of commits of other rows by itself."""
-_TOLD = (*KEY, "payload_hash", "event_version")
-
-
-class _Held(NamedTuple):
-    payload_hash: str
-    event_version: int
+_TOLD = (*KEY, *RowTold._fields)
 
 
 class IcebergHistoryTable(KeyedTable):
@@ -118,16 +113,17 @@ class _Writing:
             exchange = (replaced[0], [*files, *replaced[1]])
             FileExchange(transaction, self.properties, of_sales(self.new), exchange).commit()
 
-    def _judged(self, held: Mapping[SaleIdentity, _Held]) -> tuple[pa.Table, pa.Table]:
-        """Return the rows to write, and those of them that take an older version's place."""
+    def _judged(self, held: Mapping[SaleIdentity, RowTold]) -> tuple[pa.Table, pa.Table]:
+        """Return the rows to write, and those of them that take another's place."""
         self.conflicts = {}
         new, older = [], []
-        for identity, payload_hash, version in _told(self.rows):
+        for identity, told in _told(self.rows):
             there = held.get(identity)
-            if there is not None and there.event_version == version and there.payload_hash != payload_hash:
+            place = told.place(there)
+            if there is not None and place is Place.CONFLICT:
                 self.conflicts[identity] = there.payload_hash
-            new.append(there is None or there.event_version < version)
-            older.append(there is not None and there.event_version < version)
+            new.append(place in (Place.FREE, Place.TAKES))
+            older.append(place is Place.TAKES)
         return self.rows.filter(pa.array(new, pa.bool_())), self.rows.filter(pa.array(older, pa.bool_()))
 
     def commit(self, tries: int, seconds: float) -> KeyedCommit:
@@ -149,22 +145,22 @@ def months_of(rows: pa.Table) -> tuple[TableMonth, ...]:
     return tuple(sorted(TableMonth(one["tenant_id"], one["year"], one["month"]) for one in found))
 
 
-def _told(rows: pa.Table | pa.RecordBatch) -> Iterator[tuple[SaleIdentity, str, int]]:
+def _told(rows: pa.Table | pa.RecordBatch) -> Iterator[tuple[SaleIdentity, RowTold]]:
     columns = (rows.column(name).to_pylist() for name in _TOLD)
-    for tenant, sale, payload_hash, version in zip(*columns, strict=True):
-        yield SaleIdentity(tenant, sale), payload_hash, version
+    for tenant, sale, *told in zip(*columns, strict=True):
+        yield SaleIdentity(tenant, sale), RowTold(*told)
 
 
-def _held(table: Table, rows: pa.Table) -> dict[SaleIdentity, _Held]:
+def _held(table: Table, rows: pa.Table) -> dict[SaleIdentity, RowTold]:
     """Return what the table holds of the rows' sales. Raises DuplicateKeys where it holds one twice."""
-    held: dict[SaleIdentity, _Held] = {}
+    held: dict[SaleIdentity, RowTold] = {}
     if not rows.num_rows:
         return held
     for batch in scan(table, of_sales(rows), _TOLD, HISTORY_SCHEMA):
-        for identity, payload_hash, version in _told(batch):
+        for identity, told in _told(batch):
             if identity in held:
                 raise DuplicateKeys(f"the table holds sale {identity.sale_id!r} of {identity.tenant_id} twice")
-            held[identity] = _Held(payload_hash, version)
+            held[identity] = told
     return held
 
 
@@ -189,15 +185,15 @@ def _written(table: Table, rows: pa.Table) -> list[DataFile]:
 
 
 def _without(table: Table, older: pa.Table) -> tuple[list[DataFile], list[DataFile]]:
-    """Return the files that hold an older version of the rows, and what is to stand for them without it."""
+    """Return the files that hold what the rows take the place of, and what is to stand for them without it."""
     from salesintel_dagster.adapters.table_facts import rows_of  # noqa: PLC0415 - imports pyiceberg
 
-    leaving = {identity for identity, _, _ in _told(older)}
+    leaving = {identity for identity, _ in _told(older)}
     gone: list[DataFile] = []
     kept: list[DataFile] = []
     for task in table.scan(row_filter=of_sales(older)).plan_files():
         rows = pa.Table.from_batches(rows_of(table, [task]))
-        rest = rows.filter(pa.array([identity not in leaving for identity, _, _ in _told(rows)], pa.bool_()))
+        rest = rows.filter(pa.array([identity not in leaving for identity, _ in _told(rows)], pa.bool_()))
         if rest.num_rows < rows.num_rows:
             gone.append(task.file)
             kept += _written(table, rest) if rest.num_rows else []

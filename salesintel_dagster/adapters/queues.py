@@ -79,9 +79,9 @@ class SqsEventQueue(EventQueue):
             )
         return [queued_message(found) for found in answer.get("Messages", ())]
 
-    def extend(self, messages: Collection[QueuedMessage], seconds: int) -> None:
-        """Keep the messages for `seconds` more. Raises QueueUnavailable."""
-        self._in_batches(
+    def extend(self, messages: Collection[QueuedMessage], seconds: int) -> tuple[QueuedMessage, ...]:
+        """Keep the messages for `seconds` more; return those that were refused or are gone. Raises QueueUnavailable."""
+        return self._in_batches(
             "extend",
             messages,
             lambda entries: self._client.change_message_visibility_batch(
@@ -96,6 +96,7 @@ class SqsEventQueue(EventQueue):
             "delete",
             messages,
             lambda entries: self._client.delete_message_batch(QueueUrl=self._queue.url, Entries=entries),
+            but=GONE,
         )
 
     def depth(self) -> QueueDepth:
@@ -109,13 +110,15 @@ class SqsEventQueue(EventQueue):
         operation: str,
         messages: Collection[QueuedMessage],
         call: Callable[[list[dict[str, Any]]], dict[str, Any]],
+        but: frozenset[str] = frozenset(),
     ) -> tuple[QueuedMessage, ...]:
+        """Return those that the queue refused, `but` for these codes."""
         refused: list[QueuedMessage] = []
         for batch in _batches(messages):
             entries = [{"Id": str(number), "ReceiptHandle": one.handle} for number, one in enumerate(batch)]
             with self._queue.translated(operation):
                 answer = call(entries)
-            refused += [batch[int(one["Id"])] for one in answer.get("Failed", ()) if not _is_gone(one)]
+            refused += [batch[int(one["Id"])] for one in answer.get("Failed", ()) if _code(one) not in but]
         return tuple(refused)
 
 
@@ -137,8 +140,8 @@ class SqsQuarantine(QuarantineQueue):
                 raise QueueUnavailable(f"send of queue {self._queue.name}: {len(failed)} messages refused ({codes})")
 
 
-def _is_gone(failure: dict[str, Any]) -> bool:
-    return str(failure.get("Code", "")).rpartition(".")[2] in GONE
+def _code(failure: dict[str, Any]) -> str:
+    return str(failure.get("Code", "")).rpartition(".")[2]
 
 
 def queued_message(found: dict[str, Any]) -> QueuedMessage:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -17,6 +17,7 @@ from salesintel_dagster.domain.retention import is_expired
 from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.domain.sale_event import SaleIdentity
 
+Given = TypeVar("Given")
 READ_KEYS = 100
 """Keys in one BatchGetItem."""
 WRITTEN_ITEMS = 25
@@ -59,9 +60,16 @@ class DynamoReceipts(Receipts):
         """Write the receipts. Raises ReceiptsUnavailable."""
         ttl = str(int((self._clock.now() + RECEIPT_RETENTION).timestamp()))
         items = {receipt_key(one.identity): one for one in receipts}
-        for keys in _chunks(items, WRITTEN_ITEMS):
-            requests = [{"PutRequest": {"Item": _item(key, items[key], ttl)}} for key in keys]
-            for _ in self._until_done("write", {self._table: requests}, self._write):
+        self._write_all([{"PutRequest": {"Item": _item(key, one, ttl)}} for key, one in items.items()])
+
+    def forget(self, identities: Collection[SaleIdentity]) -> None:
+        """Delete the receipts. Raises ReceiptsUnavailable."""
+        keys = {receipt_key(identity) for identity in identities}
+        self._write_all([{"DeleteRequest": {"Key": {"PK": {"S": key}}}} for key in sorted(keys)])
+
+    def _write_all(self, requests: list[dict[str, Any]]) -> None:
+        for chunk in _chunks(requests, WRITTEN_ITEMS):
+            for _ in self._until_done("write", {self._table: chunk}, self._write):
                 pass
 
     def _read(self, rest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -109,7 +117,7 @@ def _item(key: str, receipt: Receipt, ttl: str) -> dict[str, Any]:
     }
 
 
-def _chunks(keys: Collection[str], size: int) -> Iterator[list[str]]:
-    rest = iter(keys)
+def _chunks(given: Iterable[Given], size: int) -> Iterator[list[Given]]:
+    rest = iter(given)
     while chunk := list(islice(rest, size)):
         yield chunk

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from salesintel_dagster.flows.sync.sending import Sent
 
 MOST_SAMPLES = 100_000
-MAX_LINE_BYTES = 1024 * 1024
 SHOWN_LINES = 20
 
 
@@ -44,15 +43,11 @@ class Lines:
 
     def __iter__(self) -> Iterator[OutgoingEvent]:
         """Yield the events of the lines that are good; a line that is blank is none."""
-        from salesintel_dagster.domain.event_lines import read_event_line  # noqa: PLC0415 - after --help
+        from salesintel_dagster.domain.event_lines import lines_of, read_event_line  # noqa: PLC0415 - after --help
         from salesintel_dagster.domain.sale import Rejection  # noqa: PLC0415 - same
 
-        number = 0
-        while line := self.file.readline(MAX_LINE_BYTES):
-            number += 1
-            if not line.strip():
-                continue
-            found = read_event_line(line.decode(errors="replace").strip(), number, self.rules, check=self.check)
+        for number, line in lines_of(self.file):
+            found = line if isinstance(line, Rejection) else read_event_line(line, number, self.rules, check=self.check)
             if isinstance(found, Rejection):
                 self.rejected.append((number, found))
             else:

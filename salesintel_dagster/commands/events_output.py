@@ -11,7 +11,7 @@ from datetime import UTC
 import click
 
 from salesintel_dagster.commands.output import counted, echo_json, echo_table, printable, say
-from salesintel_dagster.domain.message_shelf import ShelvedMessage
+from salesintel_dagster.domain.message_shelf import ShelvedMessage, by_origin
 from salesintel_dagster.domain.reconciliation import DayComparison
 from salesintel_dagster.flows.sync.reconcile import Repaired
 from salesintel_dagster.flows.sync.redrive import Look, Redriven
@@ -76,18 +76,25 @@ def show_state(state: EventsState, *, as_json: bool) -> None:
 
 
 def show_list(found: Look, *, as_json: bool) -> None:
-    """Tell what lies on a shelf, a line a message."""
+    """Tell what lies on a shelf, a line an event."""
     if as_json:
-        messages = [{**as_dict(one), "body": one.message.body} for one in found.messages]
+        copies = [len(those) for those in by_origin(found.messages)]
+        messages = [
+            {**as_dict(one), "copies": count, "body": one.message.body}
+            for one, count in zip(found.events, copies, strict=True)
+        ]
         echo_json({"messages": messages, "not_looked_at": found.more, "held_by_others": found.held})
         return
-    if found.messages:
-        rows = [_row(one) for one in found.messages[:SHOWN_MESSAGES]]
+    events = found.events
+    if events:
+        rows = [_row(one) for one in events[:SHOWN_MESSAGES]]
         echo_table(LIST_HEADER, rows, ("received",))
-    hidden = len(found.messages) - SHOWN_MESSAGES
+    hidden = len(events) - SHOWN_MESSAGES
     if hidden > 0:
         click.echo(f"{hidden} more (--json has all)")
-    click.echo(f"{counted(len(found.messages), 'event')} in quarantine")
+    twice = len(found.messages) - len(events)
+    told = f", and {counted(twice, 'copy', 'copies')} that a crash has left" if twice else ""
+    click.echo(f"{counted(len(events), 'event')} in quarantine{told}")
     tell_rest(found.more, found.held)
 
 
@@ -121,10 +128,9 @@ def as_dict(one: ShelvedMessage) -> dict[str, object]:
         "payload_hash": "payloadHash",
         "held_hash": "heldHash",
         "first_sent_at": "sentAt",
-        "was_message": "messageId",
     }
     return {
-        "message": one.message_id,
+        "message": one.origin,
         "sent_at": one.message.sent_at,
         "received": one.message.receive_count,
         **{ours: one.attributes.get(theirs) for ours, theirs in names.items()},
@@ -134,12 +140,14 @@ def as_dict(one: ShelvedMessage) -> dict[str, object]:
 def show_would(found: Look, wanted: Sequence[ShelvedMessage], *, as_json: bool) -> None:
     """Tell what a replay would put back."""
     if as_json:
-        ids = [one.message_id for one in wanted]
+        ids = [one.origin for one in wanted]
         echo_json({"applied": False, "would_move": ids, "not_looked_at": found.more, "held_by_others": found.held})
         return
     for one in wanted[:SHOWN_MESSAGES]:
         reason = f"  {one.code}" if one.code else ""
-        click.echo(f"  {one.message_id}  received {counted(one.message.receive_count, 'time')}{printable(reason)}")
+        click.echo(
+            f"  {printable(one.origin)}  received {counted(one.message.receive_count, 'time')}{printable(reason)}"
+        )
     if len(wanted) > SHOWN_MESSAGES:
         click.echo(f"  ... {len(wanted) - SHOWN_MESSAGES} more")
     click.echo(f"{counted(len(wanted), 'event')} would go back onto the queue; {NOT_DONE}")
@@ -223,4 +231,9 @@ def _row(one: ShelvedMessage) -> tuple[str, ...]:
     shown = value if len(value) <= SHOWN_VALUE else f"{value[: SHOWN_VALUE - 3]}..."
     texts = (told["code"], told["field"], shown, told["rule"], told["tenant"], told["sale_id"])
     sent = f"{one.message.sent_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-    return (one.message_id, sent, str(one.message.receive_count), *(printable(str(text or "-")) for text in texts))
+    return (
+        printable(one.origin),
+        sent,
+        str(one.message.receive_count),
+        *(printable(str(text or "-")) for text in texts),
+    )

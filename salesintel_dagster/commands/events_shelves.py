@@ -34,7 +34,10 @@ def quarantine() -> None:
 @LIMIT
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, whole events.")
 def list_(most: int, *, as_json: bool) -> None:
-    """List the events in quarantine with their reasons, oldest first. Nothing is taken away."""
+    """List the events in quarantine with their reasons, oldest first. Nothing is taken away.
+
+    Each by the id of the message that was set aside; one that a crash put there twice is listed once.
+    """
     with session() as opened:
         from salesintel_dagster.commands import events_output as output  # noqa: PLC0415 - after --help
 
@@ -81,7 +84,7 @@ def replay(message_ids: tuple[str, ...], code: str | None, most: int, *, really:
         shelf = _quarantine(opened)
 
         def wanted(one: ShelvedMessage) -> bool:
-            return (not message_ids or one.message_id in message_ids) and (code is None or one.code == code)
+            return (not message_ids or one.origin in message_ids) and (code is None or one.code == code)
 
         if message_ids:
             _named(_looked(shelf, most), message_ids)
@@ -123,7 +126,7 @@ def _replay(  # noqa: PLR0913 - what the two commands were given
 
     if not really:
         found = _looked(shelf, most)
-        output.show_would(found, [one for one in found.messages if wanted(one)], as_json=as_json)
+        output.show_would(found, [one for one in found.events if wanted(one)], as_json=as_json)
         return
     with output.progress("events put back") as tell:
         done = redrive(shelf, event_inlet(opened.settings, opened.clients), wanted, most, tell)
@@ -150,7 +153,7 @@ def _named(found: Look, ids: tuple[str, ...]) -> list[ShelvedMessage]:
     """Return the messages of these ids. Raises MessageNotFound, before anything is put back."""
     from salesintel_dagster.domain.errors import MessageNotFound  # noqa: PLC0415 - after --help
 
-    by_id = {one.message_id: one for one in found.messages}
+    by_id = {one.origin: one for one in found.events}
     missing = [one for one in ids if one not in by_id]
     if missing:
         rest = "" if found.is_whole else f"; {found.more + found.held} were not looked at"

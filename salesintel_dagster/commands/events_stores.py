@@ -35,7 +35,8 @@ def reconcile(days: list[date], settle_seconds: float, *, repair: bool, as_json:
     """Compare sales_history with the sales table, day by day of sale: ids and payload hashes, both ways.
 
     A sale that an event has just brought is in one store moments before it is in the other, so what differs is looked
-    at again. Of two payloads of a sale the higher eventVersion stands; two of one version are left for a person. Days
+    at again. Of two payloads of a sale the higher eventVersion stands; two of one version are left for a person. A
+    repair brings no vector; the event itself, whenever it comes again, completes what a repair wrote of it. Days
     that the sales table has forgotten, two years after their sales, are not compared. Exit code 1 while a difference
     remains.
     """

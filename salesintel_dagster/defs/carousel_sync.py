@@ -97,16 +97,25 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
 def _drained(
     context: dg.AssetExecutionContext, sync: EventSync, queues: EventQueueWatch, settings: Settings
 ) -> Iterator[Told]:
-    """Drain, then tell what was done. What was counted before an error is told too, as an observation."""
+    """Drain, then tell what was done. What was counted before an error, whichever, is told too, as an observation.
+
+    Dagster takes no event from a run that it interrupts: that one's counts are in its log.
+    """
     tally, began = SyncTally(), sync.clock.monotonic()
     try:
         for batch in sync.drain():
             tally += batch
-    except SalesIntelError as error:
+    except Exception as error:
         told = carousel_metadata.of_tally(tally, sync.clock.monotonic() - began)
         yield dg.AssetObservation(SALES_HISTORY, metadata=told)
         yield verdicts.evaluation(judge_conflicts(tally))
-        raise dg.Failure(str(error), metadata=told, allow_retries=False) from error
+        if isinstance(error, SalesIntelError):
+            raise dg.Failure(str(error), metadata=told, allow_retries=False) from error
+        raise
+    except BaseException:
+        counts = carousel_metadata.of_tally(tally, sync.clock.monotonic() - began)
+        sync.log(f"[CarouselSync] Interrupted {' '.join(f'{name}={count}' for name, count in counts.items())}")
+        raise
     told = carousel_metadata.of_tally(tally, sync.clock.monotonic() - began)
     conflicts = verdicts.result(judge_conflicts(tally))
     yield dg.MaterializeResult(asset_key=SALES_HISTORY, metadata=told, check_results=[conflicts])

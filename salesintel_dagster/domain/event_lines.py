@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
+from typing import IO
 
 from salesintel_dagster.domain.event_bus import MAX_DETAIL_BYTES, OutgoingEvent
 from salesintel_dagster.domain.sale import Rejection, RowRejected
 from salesintel_dagster.domain.sale_event import EVENT_SOURCE, EVENT_TYPE, EventRules, parse_event
 from salesintel_dagster.domain.strict_json import JsonRefused, strict_loads
+
+MAX_LINE_BYTES = 1024 * 1024
+"""Four times what an event may have, so that white space and an envelope do not count; no more is in memory."""
+
+
+def lines_of(file: IO[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[tuple[int, str | Rejection]]:
+    """Yield each line's number, from 1 on, and its text without white space around it, or why it is none.
+
+    A blank line is passed over. A line is one to its end: what is too long is not cut, and what is no UTF-8 is not
+    replaced, as either would be another event.
+    """
+    number = 0
+    while line := file.readline(max_bytes + len(b"\r\n")):
+        number += 1
+        if len(line.rstrip(b"\r\n")) > max_bytes:
+            size = len(line)
+            while not line.endswith(b"\n") and (line := file.readline(max_bytes)):
+                size += len(line)
+            yield number, Rejection("TOO_LARGE", "line", f"{size} bytes", f"a line has at most {max_bytes} bytes")
+        elif line.strip():
+            yield number, _decoded(line)
+
+
+def _decoded(line: bytes) -> str | Rejection:
+    try:
+        return line.decode().strip()
+    except UnicodeDecodeError as error:
+        return Rejection("NOT_UNICODE", "line", f"byte {error.start + 1}: {error.reason}", "a line is UTF-8")
 
 
 def read_event_line(text: str, place: int, rules: EventRules, *, check: bool = True) -> OutgoingEvent | Rejection:

@@ -46,10 +46,11 @@ class EventQueue(ABC):
         """
 
     @abstractmethod
-    def extend(self, messages: Collection[QueuedMessage], seconds: int) -> None:
-        """Keep these messages from other workers for `seconds` from now; one that is gone is left out.
+    def extend(self, messages: Collection[QueuedMessage], seconds: int) -> tuple[QueuedMessage, ...]:
+        """Keep these messages from other workers for `seconds` from now; return those that are not kept from them.
 
-        Raises QueueUnavailable.
+        That is one whose time was up already, one that is deleted, and one that the queue refuses to extend. Raises
+        QueueUnavailable.
         """
 
     @abstractmethod

@@ -12,6 +12,9 @@ from datetime import timedelta
 
 from salesintel_dagster.domain.event_queue import QueueDepth
 
+QUEUE_RETENTION = timedelta(days=4)
+SHELF_RETENTION = timedelta(days=14)
+"""DESIGN 3.1. Dead letters and quarantine wait for a person; 14 days are the longest that SQS keeps a message."""
 LEAST_RECEIVES = 2
 """A message that may be received once only is a dead letter after the first crash."""
 
@@ -57,6 +60,10 @@ class EventQueueWatch(ABC):
 def misfits(states: EventQueueStates, least_visibility: timedelta) -> Iterator[str]:
     """Yield a sentence for each attribute under which a message may be lost or come twice."""
     queue, dead_letters = states.queue, states.dead_letters
+    designed = ((queue, QUEUE_RETENTION), (dead_letters, SHELF_RETENTION), (states.quarantine, SHELF_RETENTION))
+    for one, least in designed:
+        if one.retention < least:
+            yield f"{one.name} keeps messages for {_told(one.retention)}, expected {_told(least)}: then SQS drops them"
     if dead_letters.retention <= queue.retention:
         yield (
             f"{dead_letters.name} keeps messages for {_told(dead_letters.retention)}, {queue.name} for "

@@ -19,10 +19,11 @@ from salesintel_dagster.domain.vectors import vector_column
 
 @dataclass(frozen=True, slots=True)
 class Ingestion:
-    """Who wrote a row, and when."""
+    """Who wrote a row, and when; `repaired`: not from its event, but from what the sales table knows of it."""
 
     run_id: str
     at: datetime
+    repaired: bool = False
 
 
 def history_rows(events: Sequence[SaleEvent], ingestion: Ingestion) -> pa.Table:
@@ -39,6 +40,7 @@ def history_rows(events: Sequence[SaleEvent], ingestion: Ingestion) -> pa.Table:
 
 def _values(event: SaleEvent, ingestion: Ingestion) -> dict[str, object]:
     sale, record, has_vector = event.sale, event.record, event.vector is not None
+    without = EmbeddingStatus.REPAIRED if ingestion.repaired else EmbeddingStatus.NOT_SENT
     return {
         "sale_id": sale.sale_id,
         "product_id": sale.product_id,
@@ -62,7 +64,7 @@ def _values(event: SaleEvent, ingestion: Ingestion) -> dict[str, object]:
         "embedding_id": None,
         "embedding_model": event.embedding_model if has_vector else None,
         "embedding_dimension": len(event.vector or b"") // FLOAT32_BYTES if has_vector else None,
-        "embedding_status": (EmbeddingStatus.OK if has_vector else EmbeddingStatus.NOT_SENT).value,
+        "embedding_status": (EmbeddingStatus.OK if has_vector else without).value,
         "embedding_error": None,
         "preprocess_version": None,
         "source_system": record.source_system,

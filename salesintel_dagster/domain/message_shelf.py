@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from salesintel_dagster.domain.event_queue import QueueDepth, QueuedMessage
@@ -22,9 +22,22 @@ class ShelvedMessage:
         return self.message.message_id
 
     @property
+    def origin(self) -> str:
+        """The id of the message that was quarantined; a crash may have put it here twice. Elsewhere its own id."""
+        return self.attributes.get("messageId") or self.message_id
+
+    @property
     def code(self) -> str | None:
         """Why it was quarantined, as a stable code."""
         return self.attributes.get("code")
+
+
+def by_origin(messages: Iterable[ShelvedMessage]) -> list[list[ShelvedMessage]]:
+    """Return the copies of each quarantined message together, in the order of the first of each."""
+    found: dict[str, list[ShelvedMessage]] = {}
+    for one in messages:
+        found.setdefault(one.origin, []).append(one)
+    return list(found.values())
 
 
 class MessageShelf(ABC):

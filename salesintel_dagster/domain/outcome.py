@@ -50,6 +50,8 @@ class EmbeddingStatus(StrEnum):
     BUDGET_EXHAUSTED = "BUDGET_EXHAUSTED"
     BREAKER_OPEN = "BREAKER_OPEN"
     STORE_FAILED = "STORE_FAILED"
+    REPAIRED = "REPAIRED"
+    """The row came back from the sales table, which keeps no vector; its event, coming again, brings it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,10 @@ class Receipts(ABC):
     def put(self, receipts: Collection[Receipt]) -> None:
         """Write receipts, over older ones of the same sales; return when all are kept. Raises ReceiptsUnavailable."""
 
+    @abstractmethod
+    def forget(self, identities: Collection[SaleIdentity]) -> None:
+        """Delete receipts, so that the stores themselves answer; one that is not there is none. As `put` raises."""
+
 
 def receipt_key(identity: SaleIdentity) -> str:
     """Return `IDEMPOTENCY#tenant#carousel.product.sold#sale`, injective for any text."""

@@ -170,6 +170,13 @@ class SaleWriter(ABC):
         with the ids that are not certain.
         """
 
+    @abstractmethod
+    def withdraw(self, context: CallerContext, record: SaleRecord) -> bool:
+        """Delete a sale and its guard where it is still this payload under this key; tell whether it was.
+
+        Not by the revision: what has come since a quicker worker withdrew the same is at revision 1 as well.
+        """
+
 
 class SaleEditor(ABC):
     """Sales that are changed by hand; each is found by its id."""

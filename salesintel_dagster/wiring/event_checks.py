@@ -12,6 +12,7 @@ from salesintel_dagster.domain.history_facts import HistoryFacts
 from salesintel_dagster.flows.sync.reconcile import SETTLE_SECONDS, Reconciliation
 from salesintel_dagster.settings import Settings
 from salesintel_dagster.wiring import open_tables_catalog
+from salesintel_dagster.wiring.events import receipts
 from salesintel_dagster.wiring.sales import sales_repository
 
 
@@ -30,4 +31,5 @@ def history_facts(settings: Settings) -> HistoryFacts:
 def reconciliation(settings: Settings, clients: AwsClients, settle_seconds: float = SETTLE_SECONDS) -> Reconciliation:
     """Return the comparison of both stores."""
     table = IcebergHistoryTable(lambda: open_tables_catalog(settings), SYSTEM_CLOCK)
-    return Reconciliation(sales_repository(settings, clients), table, SYSTEM_CLOCK, settle_seconds)
+    parts = (sales_repository(settings, clients), table, receipts(settings, clients))
+    return Reconciliation(*parts, SYSTEM_CLOCK, settle_seconds)

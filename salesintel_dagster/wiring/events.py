@@ -8,6 +8,7 @@ from salesintel_dagster.adapters.queues import SqsEventQueue, SqsQuarantine
 from salesintel_dagster.adapters.receipts import DynamoReceipts
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.event_queue import EventQueue
+from salesintel_dagster.domain.receipts import Receipts
 from salesintel_dagster.domain.sale_event import EventRules
 from salesintel_dagster.flows.sync.parts import SyncParts, SyncRules
 from salesintel_dagster.settings import Settings
@@ -20,12 +21,17 @@ def event_queue(settings: Settings, clients: AwsClients) -> EventQueue:
     return SqsEventQueue(clients.client("sqs"), settings.event_queue_name, settings.event_visibility_seconds)
 
 
+def receipts(settings: Settings, clients: AwsClients) -> Receipts:
+    """Return the receipts of the last 24 hours."""
+    return DynamoReceipts(clients.client("dynamodb"), settings.receipts_table_name, SYSTEM_CLOCK)
+
+
 def sync_parts(settings: Settings, clients: AwsClients) -> SyncParts:
     """Return everything that the sync works with."""
     return SyncParts(
         event_queue(settings, clients),
         SqsQuarantine(clients.client("sqs"), settings.event_quarantine_name),
-        DynamoReceipts(clients.client("dynamodb"), settings.receipts_table_name, SYSTEM_CLOCK),
+        receipts(settings, clients),
         sales_repository(settings, clients),
         IcebergHistoryTable(lambda: open_tables_catalog(settings), SYSTEM_CLOCK),
     )

@@ -13,6 +13,7 @@ from salesintel_dagster.adapters.table_upkeep import IcebergTableKeeper
 from salesintel_dagster.settings import Settings
 from salesintel_dagster.wiring import table_keepers
 from salesintel_dagster_tests.adapters.test_history_table import (
+    DAY,
     assert_unique_at_every_snapshot,
     ids,
     once,
@@ -20,11 +21,14 @@ from salesintel_dagster_tests.adapters.test_history_table import (
     table_on,
 )
 from salesintel_dagster_tests.adapters.test_table_upkeep_crashes import every_death
+from salesintel_dagster_tests.fakes.events import TENANT
 from salesintel_dagster_tests.fakes.keyed_table import sold_event
 from salesintel_dagster_tests.lakes import Disturbed, held_clock, local_catalog
 from salesintel_dagster_tests.upkept_tables import RULES, later
 
 COMMITS = 3
+CORRECTED = sold_event("2", eventVersion=2, salePrice=1)
+"""Its row takes the place of one that is being compacted."""
 
 
 def keeper_of(catalog: Catalog) -> IcebergTableKeeper:
@@ -46,7 +50,7 @@ def test_a_compaction_that_dies_beside_the_sync_loses_and_doubles_nothing(tmp_pa
 
     def write() -> None:
         with closing(local_catalog(tmp_path / "table")) as own:  # another process: it does not die
-            put(table_on(own), sold_event("new"), sold_event("1"))
+            put(table_on(own), sold_event("new"), sold_event("1"), CORRECTED)
 
     def compact(catalog: Catalog) -> None:
         Disturbed(catalog, before=once(write))
@@ -57,11 +61,12 @@ def test_a_compaction_that_dies_beside_the_sync_loses_and_doubles_nothing(tmp_pa
         deaths += 1
         expected = [str(number) for number in range(COMMITS)]
         assert set(ids(table_on(found))) - {"new"} == set(expected)
-        put(table_on(found), sold_event("new"), sold_event("1"))
+        put(table_on(found), sold_event("new"), sold_event("1"), CORRECTED)
         keeper_of(found).compact(RULES, later())
         keeper_of(found).expire(RULES, later())
         keeper_of(found).remove(RULES, later())
         assert ids(table_on(found)) == [*expected, "new"]
+        assert table_on(found).of_day(TENANT, DAY)["2"] == CORRECTED.record.payload_hash
         assert_unique_at_every_snapshot(found)
         survey = keeper_of(found).survey(RULES, later())
         assert survey is not None

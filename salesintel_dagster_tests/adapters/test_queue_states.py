@@ -76,7 +76,9 @@ def test_the_template_contradicts_nothing_and_the_doctor_is_content(stage: Stage
 @pytest.mark.parametrize(
     "queue, attribute, wrong, told",
     [
-        (1, "MessageRetentionPeriod", "345600", "keeps messages for 4 d"),
+        (0, "MessageRetentionPeriod", "345599", "keeps messages for 3.99999 d, expected 4 d: then SQS drops them"),
+        (1, "MessageRetentionPeriod", "345600", "keeps messages for 4 d, expected 14 d: then SQS drops them"),
+        (2, "MessageRetentionPeriod", "345600", "keeps messages for 4 d, expected 14 d: then SQS drops them"),
         (0, "VisibilityTimeout", "29", "shows a message again after 29 s, expected at least 120 s"),
         (0, "RedrivePolicy", "", "has no redrive policy"),
     ],
@@ -98,13 +100,17 @@ def test_f18_a_wrong_attribute_is_a_warning_of_the_doctor(
 
 
 def test_f18_dead_letters_that_nobody_watches_and_one_receive_alone_are_told():
-    fine = EventQueueStates(state(), state("dlq", days=14), state("quarantine"), None)  # type: ignore[arg-type]
+    fine = EventQueueStates(state(), state("dlq", days=14), state("quarantine", days=14), None)  # type: ignore[arg-type]
     other = EventQueueStates(state(dead_letters="theirs"), fine.dead_letters, fine.quarantine, fine.oldest)
     once = EventQueueStates(state(most_receives=1), fine.dead_letters, fine.quarantine, fine.oldest)
     assert list(misfits(fine, LEAST)) == []
     assert list(misfits(other, LEAST)) == ["events sends dead letters to theirs; dlq is the one that is watched"]
     assert list(misfits(once, LEAST)) == ["events gives up after 1 receive: one crash makes a dead letter"]
     assert fine.queue.depth == EMPTY
+    as_long = EventQueueStates(state(days=14), fine.dead_letters, fine.quarantine, fine.oldest)
+    assert [told.partition(":")[0] for told in misfits(as_long, LEAST)] == [
+        "dlq keeps messages for 14 d, events for 14 d"
+    ]
 
 
 def test_depths_are_told_and_no_message_is_received_for_them(stage: Stage):

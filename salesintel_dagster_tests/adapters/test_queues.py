@@ -91,7 +91,7 @@ class TestAnyEventQueue:
             line.send(str(number))
         messages = [message for _ in range(3) for message in line.received()]
         assert len(messages) == 23
-        line.queue.extend(messages, 60)
+        assert line.queue.extend(messages, 60) == ()
         assert line.queue.delete(messages) == ()
         assert line.queue.depth().total == 0
 
@@ -100,9 +100,10 @@ class TestAnyEventQueue:
         (first,) = line.received()
         line.show_again()
         (second,) = line.received()
-        line.queue.extend([first], 60)
+        assert line.queue.extend([first, second], 60) == (first,)
         assert line.queue.delete([first]) == ()
         assert line.queue.delete([second]) == ()
+        assert line.queue.extend([second], 60) == (second,)
         assert line.queue.depth().total == 0
 
 
@@ -118,6 +119,20 @@ def test_entries_that_sqs_refuses_to_delete_are_told(sqs: AwsClient) -> None:
     sqs.meta.events.register("after-call.sqs.DeleteMessageBatch", refuse)
     messages = line.received()
     assert line.queue.delete(messages) == (messages[1],)
+
+
+def test_entries_that_sqs_refuses_to_extend_are_told(sqs: AwsClient) -> None:
+    """F14"""
+    line = sqs_line(sqs)
+    line.send("one")
+    line.send("two")
+
+    def refuse(parsed: dict[str, Any], **_: object) -> None:
+        parsed["Failed"] = [{"Id": "0", "Code": "InternalError", "SenderFault": False}]
+
+    sqs.meta.events.register("after-call.sqs.ChangeMessageVisibilityBatch", refuse)
+    messages = line.received()
+    assert line.queue.extend(messages, 60) == (messages[0],)
 
 
 def test_a_queue_that_is_not_there_is_named(sqs: AwsClient) -> None:

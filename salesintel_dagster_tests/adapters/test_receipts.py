@@ -81,6 +81,13 @@ class TestAnyReceipts:
         receipts.put(many)
         assert len(receipts.get([one.identity for one in many])) == 130
 
+    def test_what_is_forgotten_is_absent_and_nothing_else(self, receipts: Receipts) -> None:
+        many = [receipt(str(number)) for number in range(30)]
+        receipts.put(many)
+        receipts.forget([*(one.identity for one in many[1:]), SaleIdentity("t", "none")])
+        assert receipts.get([one.identity for one in many]) == {many[0].identity: many[0]}
+        receipts.forget([])
+
     @pytest.mark.parametrize("hours,found", [(23.9, 1), (24, 0), (48, 0)])
     def test_a_receipt_that_has_expired_is_absent_though_nobody_deleted_it(
         self, receipts: Receipts, time: Time, hours: float, found: int

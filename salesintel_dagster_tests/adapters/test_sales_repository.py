@@ -169,6 +169,18 @@ class TestEverySalesRepository:
         assert (result.outcome, result.held_hash, result.held_version) == (outcome, held.payload_hash, 3)
         assert there(sales) == StoredSale(held, 1, ttl_of(DAY))
 
+    @pytest.mark.parametrize("changed", [{"payload_hash": "0" * 64}, {"product_id": "P-2"}])
+    def test_what_is_withdrawn_is_gone_and_what_says_something_else_stays(
+        self, sales: SalesRepository, changed: dict[str, Any]
+    ) -> None:
+        sales.put(ACME, record())
+        assert not sales.withdraw(ACME, record(**changed))
+        assert there(sales).record == record()
+        assert sales.withdraw(ACME, record())
+        assert not sales.withdraw(ACME, record())
+        assert_nothing_of(sales, record())
+        assert sales.put(ACME, record()).outcome is PutOutcome.CREATED
+
     def test_a_correction_that_moves_the_sale_takes_the_old_item_along(self, sales: SalesRepository) -> None:
         sales.put(ACME, record())
         day = date(2026, 12, 3)

@@ -80,6 +80,7 @@ def door(dynamodb: AwsClient) -> Door:
 CALLS: dict[str, tuple[str, Callable[[DynamoSalesRepository], object]]] = {
     "put": ("TransactWriteItems", lambda sales: sales.put(ACME, record("new"))),
     "correct": ("TransactWriteItems", lambda sales: sales.correct(ACME, record(event_version=2))),
+    "withdraw": ("TransactWriteItems", lambda sales: sales.withdraw(ACME, record())),
     "update": ("TransactWriteItems", lambda sales: sales.update(ACME, "S-1", {"brand": "x"}, 1)),
     "delete": ("TransactWriteItems", lambda sales: sales.delete(ACME, "S-1")),
     "put_many": ("BatchWriteItem", lambda sales: sales.put_many(ACME, [record("new")])),
@@ -266,6 +267,25 @@ class TestRaces:
         assert found is not None
         assert found.record == versions[2]
         assert len(door.items()) == 2
+
+    def test_another_payload_at_the_same_revision_is_not_what_was_read(self, door: Door) -> None:
+        """One that was withdrawn between reading and writing, with another one put since, is judged anew."""
+        door.sales.put(ACME, record())
+        newest = record(event_version=9, payload_hash="9" * 64)
+        script = Scripted()
+
+        def overtake(**_: object) -> None:
+            script()
+            if script.calls == 1:
+                assert door.again().withdraw(ACME, record())
+                assert door.again().put(ACME, newest).outcome is PutOutcome.CREATED
+
+        with on_call(door.client, "TransactWriteItems", overtake):
+            result = door.sales.correct(ACME, record(event_version=2, payload_hash="2" * 64))
+        assert result.outcome is CorrectionOutcome.STALE
+        found = door.sales.by_sale_id(ACME, "S-1")
+        assert found is not None
+        assert (found.record, found.revision) == (newest, 1)
 
     def test_a_sale_that_moves_while_it_is_looked_up_is_followed(self, door: Door) -> None:
         door.sales.put(ACME, record())

@@ -23,10 +23,10 @@ from salesintel_dagster.flows.sync.parts import SyncParts, SyncTally
 from salesintel_dagster.flows.sync.reconcile import Reconciliation
 from salesintel_dagster.settings import Settings
 from salesintel_dagster.wiring.event_checks import event_queue_watch
-from salesintel_dagster.wiring.events import sync_parts, sync_rules
+from salesintel_dagster.wiring.events import receipts, sync_parts, sync_rules
 from salesintel_dagster.wiring.sales import sales_repository
 from salesintel_dagster_tests.fakes.events import TENANT, envelope, sold
-from salesintel_dagster_tests.harness.test_sync_on_stores import Refusing
+from salesintel_dagster_tests.harness.refusing import Refusing
 from salesintel_dagster_tests.lakes import local_catalog
 from salesintel_dagster_tests.sales_table import resource_properties
 
@@ -100,7 +100,7 @@ def _use_everything(settings: Settings, aws: AwsClients, catalog: Catalog) -> No
     _send(settings, [envelope(one, f"e-1{n}") for n, one in enumerate(later)], quiet)
     _drain(settings, parts)
     _send(settings, [envelope(sold("D", soldAt=sold_at), "e-4")], quiet)
-    _drain(settings, replace(parts, table=Refusing(table, "D")))
+    _drain(settings, replace(parts, table=Refusing(table, ("D", 1))))
     _send(settings, [envelope(sold("E", soldAt=sold_at), "e-5")], quiet)
     with Heartbeat(parts.queue, 30, lambda _line: None) as heartbeat:
         heartbeat.hold(held := parts.queue.receive(10, 0))
@@ -127,7 +127,8 @@ def _repair(settings: Settings, aws: AwsClients, table: IcebergHistoryTable) -> 
     for item in dynamo.scan(TableName=settings.sales_table_name)["Items"]:
         if "saleId" in item and item["saleId"]["S"] == "C":
             dynamo.delete_item(TableName=settings.sales_table_name, Key={name: item[name] for name in ("PK", "SK")})
-    reconciliation = Reconciliation(sales_repository(settings, aws), table, SYSTEM_CLOCK, settle_seconds=0)
+    parts = (sales_repository(settings, aws), table, receipts(settings, aws))
+    reconciliation = Reconciliation(*parts, SYSTEM_CLOCK, settle_seconds=0)
     today = datetime.now(UTC).date()
     for found in reconciliation.compare([settings.tenant], [today, today - timedelta(days=1)]):
         reconciliation.repair(found, "repair")

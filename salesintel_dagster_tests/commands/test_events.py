@@ -12,6 +12,8 @@ from pyiceberg.expressions import EqualTo
 
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.domain.errors import SalesUnavailable
+from salesintel_dagster.domain.event_queue import Quarantined
+from salesintel_dagster.domain.sale import Rejection
 from salesintel_dagster.domain.sale_record import SaleRecord
 from salesintel_dagster.domain.sales_repository import PutResult
 from salesintel_dagster.domain.tenancy import CallerContext
@@ -66,6 +68,23 @@ class TestSend:
             "  line 3  PRICE_INVALID: salePrice = 'NaN'; rule: a price is a decimal number",
             "  line 4  NOT_JSON: line = '{'; rule: a message is one JSON text",
             "  line 5  NOT_AN_OBJECT: line = a value of type list; rule: a line is a JSON object",
+        ]
+        assert stage.depth(stage.settings.event_queue_name) == (2, 0)
+
+    def test_what_is_no_text_or_no_end_of_a_line_is_never_sent_changed(self, stage: EventStage, tmp_path: Path):
+        latin = json.dumps(sold("L-2", brand="Caf\u00e9"), ensure_ascii=False).encode("latin-1")
+        accent = latin.index(0xE9) + 1
+        padded = json.dumps(sold("L-3")).encode() + b" " * (1024 * 1024) + json.dumps(sold("L-4")).encode()
+        file = tmp_path / "events.jsonl"
+        file.write_bytes(
+            b"\n".join([json.dumps(sold("L-1")).encode(), latin, padded, json.dumps(sold("L-5")).encode()])
+        )
+        answer = stage.call("send", str(file), "--unchecked")
+        assert answer.code == 1
+        assert answer.out.splitlines() == [
+            "2 events sent, 2 not",
+            f"  line 2  NOT_UNICODE: line = byte {accent}: invalid continuation byte; rule: a line is UTF-8",
+            f"  line 3  TOO_LARGE: line = {len(padded) + 1} bytes; rule: a line has at most 1048576 bytes",
         ]
         assert stage.depth(stage.settings.event_queue_name) == (2, 0)
 
@@ -172,6 +191,25 @@ def test_quarantine_is_listed_shown_and_put_back_by_id_and_by_code(stage: EventS
     assert stage.depth(stage.settings.event_quarantine_name) == (1, 0)
     assert stage.drain().quarantined == 2
     assert stage.call("quarantine", "replay", ids["Q-2"], "--code", "X").code == 2
+
+
+def test_one_that_a_crash_has_put_into_quarantine_twice_is_one_event(stage: EventStage):
+    stage.put(stage.settings.event_queue_name, json.dumps(sold("T-1", salePrice=-1)), "poison")
+    (message, _) = messages = stage.parts().queue.receive(10, 0)
+    wrong = Rejection("PRICE_NOT_POSITIVE", "salePrice", "-1", "a price is above zero")
+    for one in (message, *messages):
+        stage.parts().quarantine.put([Quarantined(one, wrong)])
+    stage.parts().queue.delete(messages)
+    answer = stage.call("quarantine", "list")
+    assert answer.out.splitlines()[-1] == "2 events in quarantine, and 1 copy that a crash has left"
+    told = stage.call("quarantine", "list", "--json").json["messages"]
+    assert {one["message"]: one["copies"] for one in told} == {message.message_id: 2, messages[1].message_id: 1}
+    assert "in quarantine: 2 PRICE_NOT_POSITIVE" in stage.call("status").out
+    assert stage.call("quarantine", "show", message.message_id).out.splitlines()[-1] == message.body
+    done = stage.call("quarantine", "replay", message.message_id, "--apply")
+    assert (done.code, done.out) == (0, "1 event back on the queue\n")
+    assert stage.depth(stage.settings.event_queue_name) == (1, 0)
+    assert stage.depth(stage.settings.event_quarantine_name) == (1, 0)
 
 
 class TestReconcile:

@@ -35,7 +35,7 @@ class DagsterSync:
             "event_sync": self.world.parts,
             "sold_event_queues": self.queues,
             "history_facts": self.facts,
-            "reconciliation": Reconciliation(self.world.ledger, self.world.table, clock),
+            "reconciliation": Reconciliation(self.world.ledger, self.world.table, self.world.receipts, clock),
             "io_manager": NoValuesIOManager(),
         }
         self.definitions = dg.Definitions.merge(

@@ -59,6 +59,8 @@ class TestTheAsset:
         [incident] = incidents(sync)
         assert incident.headline == "sales_history.no_event_in_conflict"
         assert dict(incident.facts)["what to do"] == "docs/runbook.md, no_event_in_conflict"
+        [check] = [one for one in result.get_asset_check_evaluations() if not one.passed]
+        assert check.metadata["offenders_named"].value == "carousel-labs/S-1"
 
     def test_a_run_that_an_error_ends_tells_what_was_done_until_then(self, sync: DagsterSync):
         sync.world.queue.send("poison")
@@ -74,6 +76,23 @@ class TestTheAsset:
         assert first.get_asset_materialization_events() == []
         sync.world.later(minutes=5)
         assert told(sync.run())["written"] == 9
+
+    def test_an_error_that_nobody_foresaw_tells_what_was_done_until_then(self, sync: DagsterSync):
+        sync.world.send(*(sold(f"S-{n}") for n in range(100)), sold("S-0"))
+        sync.world.receipts.ending = ZeroDivisionError
+        result = sync.run()
+        assert not result.success
+        [seen] = [event for event in result.all_events if event.event_type_value == "ASSET_OBSERVATION"]
+        observed = seen.event_specific_data.asset_observation  # type: ignore[union-attr]
+        assert (observed.metadata["written"].value, observed.metadata["received"].value) == (100, 101)
+        assert len(sync.world.sales()) == 100
+
+    def test_an_interruption_tells_it_in_the_log(self, sync: DagsterSync, caplog: pytest.LogCaptureFixture):
+        sync.world.send(*(sold(f"S-{n}") for n in range(100)), sold("S-0"))
+        sync.world.receipts.ending = KeyboardInterrupt
+        with caplog.at_level("INFO"):
+            assert not sync.run().success
+        assert "Interrupted received=100 written=100" in caplog.text
 
     def test_a_conflict_before_the_error_is_told_all_the_same(self, sync: DagsterSync):
         sync.world.send(sold("S-1"))

@@ -221,11 +221,15 @@ class InMemoryQueue(BatchQueue):
                 found.append(QueuedMessage(name, one.body, one.handle, one.receives, one.sent_at))
         return found
 
-    def extend(self, messages: Collection[QueuedMessage], seconds: int) -> None:
+    def extend(self, messages: Collection[QueuedMessage], seconds: int) -> tuple[QueuedMessage, ...]:
+        not_kept = []
         with self.wire.call("extend"):
             for message in messages:
                 if (one := self._live(message)) is not None:
                     one.visible_at = self._clock.now() + timedelta(seconds=seconds)
+                else:
+                    not_kept.append(message)
+        return tuple(not_kept)
 
     def delete(self, messages: Collection[QueuedMessage]) -> tuple[QueuedMessage, ...]:
         refused = []

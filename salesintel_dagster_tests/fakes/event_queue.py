@@ -27,7 +27,8 @@ class _Held:
 
 @dataclass(slots=True)
 class InMemoryEventQueue(EventQueue):
-    """`messages` are those that were not deleted; `refused` ids come back from `delete` as SQS's `Failed` do.
+    """`messages` are those that were not deleted; `refused` ids come back from `delete` and `extend` as SQS's
+    `Failed` do.
 
     `extended` lists (message id, seconds); `fail(n)` makes the next n calls raise.
     """
@@ -60,13 +61,17 @@ class InMemoryEventQueue(EventQueue):
         sent_at = datetime(2026, 11, 3, 12, 0, 6, tzinfo=UTC)
         return [QueuedMessage(one.message_id, one.body, one.handle, one.receives, sent_at) for one in visible]
 
-    def extend(self, messages: Collection[QueuedMessage], seconds: int) -> None:
+    def extend(self, messages: Collection[QueuedMessage], seconds: int) -> tuple[QueuedMessage, ...]:
         self._check("extend")
+        not_kept = []
         for one in messages:
             held = self._find(one)
-            if held is not None:
-                self.extended.append((one.message_id, seconds))
-                held.visible_at = self.clock.monotonic() + seconds
+            if held is None or one.message_id in self.refused:
+                not_kept.append(one)
+                continue
+            self.extended.append((one.message_id, seconds))
+            held.visible_at = self.clock.monotonic() + seconds
+        return tuple(not_kept)
 
     def delete(self, messages: Collection[QueuedMessage]) -> tuple[QueuedMessage, ...]:
         self._check("delete")
@@ -115,14 +120,20 @@ class InMemoryQuarantine(QuarantineQueue):
 
 @dataclass(slots=True)
 class InMemoryReceipts(Receipts):
-    """`written` is every receipt with the instant of its writing; `fail(n)` makes the next n calls raise."""
+    """`written` is every receipt with the instant of its writing; `failures` are the operations that raise next.
+
+    `ending`, of no kind of ours, is what a look raises once there is a receipt.
+    """
 
     clock: Clock = SYSTEM_CLOCK
     written: dict[SaleIdentity, tuple[Receipt, datetime]] = field(default_factory=dict)
     failures: deque[str] = field(default_factory=deque)
+    ending: type[BaseException] | None = None
 
     def get(self, identities: Collection[SaleIdentity]) -> Mapping[SaleIdentity, Receipt]:
         self._check("get")
+        if self.ending is not None and self.written:
+            raise self.ending
         held = {identity: self.written[identity] for identity in identities if identity in self.written}
         now = self.clock.now()
         return {name: receipt for name, (receipt, at) in held.items() if at + RECEIPT_RETENTION > now}
@@ -130,6 +141,11 @@ class InMemoryReceipts(Receipts):
     def put(self, receipts: Collection[Receipt]) -> None:
         self._check("put")
         self.written.update({receipt.identity: (receipt, self.clock.now()) for receipt in receipts})
+
+    def forget(self, identities: Collection[SaleIdentity]) -> None:
+        self._check("forget")
+        for identity in identities:
+            self.written.pop(identity, None)
 
     def _check(self, operation: str) -> None:
         if self.failures and self.failures[0] == operation:

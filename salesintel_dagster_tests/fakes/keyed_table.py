@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
+from typing import Any
 
 import pyarrow as pa
 
 from salesintel_dagster.adapters.history_table import months_of
 from salesintel_dagster.domain.columns import HISTORY_SCHEMA
 from salesintel_dagster.domain.day_frame import KEY, repeated_sale_ids
-from salesintel_dagster.domain.errors import DuplicateKeys, SchemaDrift, TableError
+from salesintel_dagster.domain.errors import DuplicateKeys, RowsRefused, SchemaDrift, TableError
 from salesintel_dagster.domain.history_rows import Ingestion, history_rows
-from salesintel_dagster.domain.keyed_table import KeyedCommit, KeyedTable
+from salesintel_dagster.domain.keyed_table import KeyedCommit, KeyedTable, Place, RowTold
 from salesintel_dagster.domain.sale_event import SaleEvent, SaleIdentity, parse_event
 from salesintel_dagster_tests.fakes.events import RULES, envelope, sold
 
@@ -23,13 +25,14 @@ INGESTION = Ingestion("run-1", datetime(2026, 11, 21, 3, tzinfo=UTC))
 class InMemoryKeyedTable(KeyedTable):
     """`rows` is what is stored by identity; `commits` the properties of every commit that stood.
 
-    `fail(CommitConflict("lost"))` makes the next write raise; `refuses` is asked of every row and raises for a bad one.
+    `fail(CommitConflict("lost"))` makes the next write raise; `refused` are sale ids with the version
+    whose row is not taken.
     """
 
     def __init__(self) -> None:
         self.rows: dict[SaleIdentity, dict[str, object]] = {}
         self.commits: list[dict[str, str]] = []
-        self.refuses: Callable[[SaleIdentity], None] = lambda _identity: None
+        self.refused: set[tuple[str, int]] = set()
         self._failures: deque[TableError] = deque()
 
     def fail(self, error: TableError, *, times: int = 1) -> None:
@@ -45,12 +48,14 @@ class InMemoryKeyedTable(KeyedTable):
         new, conflicts = [], {}
         for row in rows.to_pylist():
             identity = SaleIdentity(row["tenant_id"], row["sale_id"])
-            self.refuses(identity)
             held = self.rows.get(identity)
-            if held is None or held["event_version"] < row["event_version"]:
+            place = _told(row).place(None if held is None else _told(held))
+            if place in (Place.FREE, Place.TAKES):
                 new.append((identity, row))
-            elif held["event_version"] == row["event_version"] and held["payload_hash"] != row["payload_hash"]:
+            elif held is not None and place is Place.CONFLICT:
                 conflicts[identity] = str(held["payload_hash"])
+        if any((row["sale_id"], row["event_version"]) in self.refused for _, row in new):
+            raise RowsRefused("a value fits no column")
         self.rows.update(new)
         if new:
             self.commits.append(dict(properties))
@@ -75,11 +80,15 @@ class InMemoryKeyedTable(KeyedTable):
         return pa.Table.from_pylist(found, HISTORY_SCHEMA)
 
 
+def _told(row: Mapping[str, Any]) -> RowTold:
+    return RowTold(*(row[name] for name in RowTold._fields))
+
+
 def sold_event(sale_id: str = "S-1", **changed: object) -> SaleEvent:
     found = parse_event(envelope(sold(sale_id, **changed)), RULES)
     assert isinstance(found, SaleEvent), found
     return found
 
 
-def sold_rows(*events: SaleEvent) -> pa.Table:
-    return history_rows(events, INGESTION)
+def sold_rows(*events: SaleEvent, repaired: bool = False) -> pa.Table:
+    return history_rows(events, replace(INGESTION, repaired=repaired))

@@ -69,6 +69,15 @@ class InMemorySalesRepository(SalesRepository):
             self.sales[record.tenant, record.sale_id] = stored(record, held.revision + 1)
         return result
 
+    def withdraw(self, context: CallerContext, record: SaleRecord) -> bool:
+        self._check()
+        context.require(record.tenant)
+        held = self._held(context, record.sale_id)
+        same = held is not None and (held.record.key, held.record.payload_hash) == (record.key, record.payload_hash)
+        if same:
+            del self.sales[record.tenant, record.sale_id]
+        return same
+
     def put_many(self, context: CallerContext, records: Iterable[SaleRecord]) -> BatchReport:
         self._check()
         given = list(records)

@@ -13,15 +13,19 @@ from salesintel_dagster.adapters.history_table import IcebergHistoryTable
 from salesintel_dagster.adapters.sales.repository import DynamoSalesRepository
 from salesintel_dagster.adapters.table_layout import HISTORY_TABLE, NAMESPACE
 from salesintel_dagster.domain.keyed_table import KeyedTable
-from salesintel_dagster.domain.reconciliation import DayComparison, judged
+from salesintel_dagster.domain.reconciliation import DayComparison, event_of, judged
 from salesintel_dagster.domain.sale_event import SaleEvent, SaleIdentity
 from salesintel_dagster.domain.sales_repository import SalesRepository
 from salesintel_dagster.domain.shards import ShardCounts
 from salesintel_dagster.domain.tenancy import CallerContext
+from salesintel_dagster.flows.sync.drain import EventSync
+from salesintel_dagster.flows.sync.parts import SyncParts, SyncTally
 from salesintel_dagster.flows.sync.reconcile import Reconciliation, Repaired
-from salesintel_dagster_tests.fakes.events import OTHER_TENANT, TENANT
+from salesintel_dagster_tests.fakes.event_queue import InMemoryEventQueue, InMemoryQuarantine, InMemoryReceipts
+from salesintel_dagster_tests.fakes.events import OTHER_TENANT, TENANT, envelope, sold
 from salesintel_dagster_tests.fakes.keyed_table import InMemoryKeyedTable, sold_event, sold_rows
 from salesintel_dagster_tests.fakes.sales_repository import InMemorySalesRepository
+from salesintel_dagster_tests.fakes.sync_world import SYNC_RULES
 from salesintel_dagster_tests.lakes import held_clock, local_catalog
 from salesintel_dagster_tests.sales_table import make_table
 
@@ -40,14 +44,25 @@ class Stores:
 
     def __post_init__(self) -> None:
         self.waits: list[float] = []
-        clock = replace(held_clock(), sleep=self._sleep)
-        self.reconciliation = Reconciliation(self.ledger, self.table, clock)
+        self.clock = replace(held_clock(), sleep=self._sleep)
+        self.receipts = InMemoryReceipts(self.clock)
+        self.reconciliation = Reconciliation(self.ledger, self.table, self.receipts, self.clock)
         self.meanwhile: Callable[[], object] = lambda: None
 
     def both(self, *events: SaleEvent) -> None:
         for event in events:
             self.ledger.put(CallerContext(event.identity.tenant_id), event.record)
         self.table.write_new(sold_rows(*events), {})
+
+    def event_comes(self, body: str) -> SyncTally:
+        queue = InMemoryEventQueue(clock=self.clock)
+        queue.send(body)
+        parts = SyncParts(queue, InMemoryQuarantine(), self.receipts, self.ledger, self.table)
+        return sum(EventSync(parts, SYNC_RULES, self.clock, "run-2", lambda _line: None).drain(), SyncTally())
+
+    def row(self, sale_id: str) -> dict[str, object]:
+        (found,) = self.table.rows_of(TENANT, DAY, [sale_id]).to_pylist()
+        return {name: value for name, value in found.items() if name not in ("run_id", "ingestion_timestamp")}
 
     def compare(self) -> DayComparison:
         (found,) = self.reconciliation.compare([TENANT], [DAY])
@@ -103,7 +118,7 @@ def test_a_row_deleted_from_the_table_is_named_and_restored(stores: Stores) -> N
     assert verdict.offenders == (f"{TENANT} {DAY} b: missing in sales_history",)
     stores.assert_same_after_repair(Repaired(to_table=1))
     after = stores.table.rows_of(TENANT, DAY, ["b"]).to_pylist()[0]
-    lost = {"run_id", "ingestion_timestamp", "condition_raw"}
+    lost = {"run_id", "ingestion_timestamp", "condition_raw", "embedding_status"}
     assert {name for name in before if before[name] != after[name]} <= lost
 
 
@@ -117,6 +132,47 @@ def test_a_sale_deleted_from_the_ledger_is_named_and_restored(stores: Stores) ->
     assert judged([found]).offenders == (f"{TENANT} {DAY} b: missing in the sales table",)
     stores.assert_same_after_repair(Repaired(to_ledger=1))
     assert stores.ledger.by_sale_id(CONTEXT, "b") == before
+
+
+WHOLE = sold("b", embedding=VECTOR, imageS3Key="images/b.jpg", embeddingS3Key="vectors/b.json", condition="Good!")
+
+
+@pytest.mark.parametrize("lost_by", ["sales_history", "the sales table"])
+def test_what_a_repair_could_not_know_comes_with_the_event_whenever_that_comes(stores: Stores, lost_by: str) -> None:
+    body = envelope(WHOLE, "e-1")
+    assert stores.event_comes(body).written == 1
+    row, sale = stores.row("b"), stores.ledger.by_sale_id(CONTEXT, "b")
+    assert sale is not None
+    if lost_by == "sales_history":
+        stores.delete_row("b")
+        stores.assert_same_after_repair(Repaired(to_table=1))
+        bare = stores.row("b")
+        assert [bare[name] for name in ("embedding_vector", "image_s3_key", "condition_raw", "embedding_status")] == [
+            None,
+            None,
+            None,
+            "REPAIRED",
+        ]
+    else:
+        stores.ledger.delete(CONTEXT, "b")
+        stores.assert_same_after_repair(Repaired(to_ledger=1))
+    assert stores.event_comes(body).received == 1
+    again = stores.ledger.by_sale_id(CONTEXT, "b")
+    assert again is not None
+    assert (stores.row("b"), again.record) == (row, sale.record)
+    assert stores.compare().differences == 0
+    assert stores.event_comes(body).duplicates == 1
+    stores.receipts.written.clear()
+    assert stores.event_comes(body).duplicates == 1
+    assert stores.row("b") == row
+
+
+def test_a_repair_changes_no_row_that_came_with_its_event(stores: Stores) -> None:
+    stores.both(sold_event("a", embedding=VECTOR))
+    row = stores.row("a")
+    known = event_of(sold_event("a", embedding=VECTOR).record)
+    assert stores.table.write_new(sold_rows(known, repaired=True), {}).held == 1
+    assert stores.row("a") == row
 
 
 @pytest.mark.parametrize("newer", ["ledger", "table"])

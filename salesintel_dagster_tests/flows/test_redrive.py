@@ -73,6 +73,21 @@ def test_nothing_is_deleted_that_was_not_sent(shelf: InMemoryShelf) -> None:
     assert not shelf.in_hand
 
 
+def test_copies_of_one_quarantined_message_are_one_event_that_is_sent_once() -> None:
+    shelf, inlet = InMemoryShelf(), InMemoryInlet()
+    for origin in ("m-1", "m-2", "m-1", "m-3", "m-1"):
+        shelf.put(f"body of {origin}", {"code": "A", "messageId": origin})
+    found = look(shelf)
+    assert (len(found.messages), [one.origin for one in found.events]) == (5, ["m-1", "m-2", "m-3"])
+    state = state_of_events(FakeEventQueueWatch(kept=5), InMemoryShelf(), shelf, held_clock())
+    assert state.quarantine.codes == {"A": 3}
+    shelf.stubborn = {"s-5"}
+    done = redrive(shelf, inlet, lambda one: one.origin != "m-3")
+    assert inlet.sent == ["body of m-1", "body of m-2"]
+    assert (done.moved, done.sent_but_stay) == (1, ["m-1"])
+    assert set(shelf.there) == {"s-4", "s-5"}
+
+
 class Killed(BaseException):
     pass
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import io
 import json
 from datetime import date
 
 from salesintel_dagster.domain.event_bus import BATCH_BYTES, OutgoingEvent, batches
-from salesintel_dagster.domain.event_lines import read_event_line
+from salesintel_dagster.domain.event_lines import lines_of, read_event_line
 from salesintel_dagster.domain.sale import Rejection
 from salesintel_dagster.domain.sale_event import SaleEvent, parse_event
 from salesintel_dagster.flows.sync.samples import sample_events
@@ -69,6 +70,18 @@ def test_no_hostile_line_is_sent_or_stops_the_reading() -> None:
         found = read_event_line(body, 1, RULES)
         assert isinstance(found, Rejection) == (name != "no id"), name  # the bus gives one
         read_event_line(body, 1, RULES, check=False)
+
+
+def test_a_line_that_is_no_utf8_or_too_long_is_told_whole_and_stops_no_other() -> None:
+    long, good = b'"' + b"x" * 98 + b'"', b"{}"
+    assert len(long) == 100
+    file = io.BytesIO(b"\n".join([good, b'{"brand": "K\xe9"}', long + b"y", b"", long + b"\r", b"z" * 1_000, good]))
+    found = dict(lines_of(file, 100))
+    assert [number for number, line in found.items() if isinstance(line, str)] == [1, 5, 7]
+    assert found[5] == long.decode()
+    assert found[2] == Rejection("NOT_UNICODE", "line", "byte 13: invalid continuation byte", "a line is UTF-8")
+    assert found[3] == Rejection("TOO_LARGE", "line", "102 bytes", "a line has at most 100 bytes")
+    assert found[6] == Rejection("TOO_LARGE", "line", "1001 bytes", "a line has at most 100 bytes")
 
 
 def test_an_envelope_of_another_event_is_refused() -> None:

@@ -9,7 +9,6 @@ from salesintel_dagster.domain.errors import (
     CommitConflict,
     QueueUnavailable,
     ReceiptsUnavailable,
-    RowsRefused,
     SalesUnavailable,
     SchemaDrift,
     SettingInvalid,
@@ -218,12 +217,7 @@ class TestPoison:
         self, world: FakeSync, bad: set[str]
     ) -> None:
         """F13"""
-
-        def refuse(identity: SaleIdentity) -> None:
-            if identity.sale_id in bad:
-                raise RowsRefused("a value fits no column")
-
-        world.table.refuses = refuse
+        world.table.refused = {(sale_id, 1) for sale_id in bad}
         world.send(*(sold(f"S-{n}") for n in range(7)))
         tally = world.drain()
         assert {entry.sale_id for entry in world.quarantine.entries} == bad
@@ -321,15 +315,9 @@ class TestTheDrain:
             SyncRules(events=RULES, gather_seconds=30, visibility_seconds=100)
 
 
-class FailingQueue(InMemoryEventQueue):
-    def extend(self, messages: Collection[QueuedMessage], seconds: int) -> None:
-        self._check("extend")
-        super().extend(messages, seconds)
-
-
 def test_what_is_held_is_extended_until_it_is_released() -> None:
     """F14"""
-    queue, said = FailingQueue(), []
+    queue, said = InMemoryEventQueue(), []
     queue.send("one", "two")
     first, second = queue.receive(10, 0)
     queue.fail("extend")
@@ -344,6 +332,38 @@ def test_what_is_held_is_extended_until_it_is_released() -> None:
     ended = len(queue.extended)
     time.sleep(0.05)
     assert len(queue.extended) == ended
+
+
+class DeletedMeanwhile(InMemoryEventQueue):
+    """`done` is called while an extension is on its way: the batch has ended and deletes what it held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: Callable[[], object] = lambda: None
+
+    def extend(self, messages: Collection[QueuedMessage], seconds: int) -> tuple[QueuedMessage, ...]:
+        self.done()
+        return super().extend(messages, seconds)
+
+
+def test_what_is_held_no_longer_is_told_once_with_its_number_and_what_was_deleted_is_not() -> None:
+    """F14"""
+    queue, said = DeletedMeanwhile(), []
+    queue.send("one", "two", "three", "four")
+    messages = queue.receive(10, 0)
+    queue.show_again()
+    queue.receive(2, 0)
+    with Heartbeat(queue, 0.03, said.append) as heartbeat:  # type: ignore[arg-type]  # a hundredth of a second a beat
+
+        def done() -> None:
+            queue.delete(messages[3:])
+            heartbeat.release(messages[3:])
+
+        queue.done = done
+        heartbeat.hold(messages)
+        _until(lambda: len(queue.extended) >= 4)
+    assert {name for name, _ in queue.extended} == {"m-3"}
+    assert said == ["[CarouselSync] Visibility of 2 of 4 messages not extended, they may come twice"]
 
 
 def _until(reached: Callable[[], bool]) -> None:

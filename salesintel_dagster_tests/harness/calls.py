@@ -64,7 +64,7 @@ class Line:
     def watch(self, owner: object, *methods: str) -> None:
         """See every call of these methods of `owner`."""
         for method in methods:
-            setattr(owner, method, self._watched(getattr(owner, method), method))
+            setattr(owner, method, self.watched(getattr(owner, method), method))
 
     @contextmanager
     def run(self, interference: Interference) -> Iterator[None]:
@@ -95,7 +95,9 @@ class Line:
         call, self._numbers.aws = getattr(self._numbers, "aws", None), None
         self._act("after", call)
 
-    def _watched(self, method: Callable[..., object], name: str) -> Callable[..., object]:
+    def watched(self, method: Callable[..., object], name: str) -> Callable[..., object]:
+        """Return the method as one whose calls are seen under this name."""
+
         def watched(*words: object, **named: object) -> object:
             call = self._begun(name, aws=False)
             self._act("before", call)

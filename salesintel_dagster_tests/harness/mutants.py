@@ -22,8 +22,9 @@ from salesintel_dagster.domain.sale_event import SaleEvent
 from salesintel_dagster.domain.sale_record import SaleRecord
 from salesintel_dagster.domain.sales_repository import PutOutcome, PutResult
 from salesintel_dagster.domain.tenancy import CallerContext
-from salesintel_dagster.flows.sync.batch import MicroBatch, Pending
+from salesintel_dagster.flows.sync.batch import MicroBatch
 from salesintel_dagster.flows.sync.parts import SyncParts
+from salesintel_dagster.flows.sync.pending import Pending
 
 
 class ReceiptBeforeIceberg(MicroBatch):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster_tests.fakes.events import envelope, sold
 from salesintel_dagster_tests.harness.enumerators import Report, every_crash, every_error, every_interleaving
+from salesintel_dagster_tests.harness.refusing import Refusing
 from salesintel_dagster_tests.harness.sync_flow import SyncFlow
 from salesintel_dagster_tests.lakes import local_catalog
 from salesintel_dagster_tests.services import Services
@@ -48,9 +50,30 @@ def later_flow(services: Services, tmp_path_factory: pytest.TempPathFactory) -> 
         yield SyncFlow(AwsClients(services.aws.new_target()), catalog, messages, before)
 
 
+@pytest.fixture(scope="module")
+def refusing_flow(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncFlow]:
+    """Two corrections whose rows Iceberg refuses: of a sale that both stores have, and beside its predecessor."""
+    messages = (
+        envelope(sold("A", salePrice=1, eventVersion=2), "e-2"),
+        envelope(sold("B"), "e-3"),
+        envelope(sold("B", salePrice=1, eventVersion=2), "e-4"),
+    )
+    with closing(local_catalog(tmp_path_factory.mktemp("lake"))) as catalog:
+        flow = SyncFlow(AwsClients(services.aws.new_target()), catalog, messages, (envelope(sold("A"), "e-1"),))
+        flow.parts = lambda parts: replace(parts, table=Refusing(parts.table, ("A", 2), ("B", 2)))
+        yield flow
+
+
+WRITES = ("dynamodb.TransactWriteItems", "commit_table", "sqs.SendMessageBatch", "sqs.DeleteMessageBatch")
+
+
+def told(report: Report) -> None:
+    print(f"{report.cases} cases at {len(report.calls)} calls")  # noqa: T201 - for docs/reliability.md: pytest -s
+
+
 def assert_none(report: Report, cases: int) -> None:
     assert set(report.calls) >= EVERY_KIND
-    print(f"{report.cases} cases at {len(report.calls)} calls")  # noqa: T201 - for docs/reliability.md: pytest -s
+    told(report)
     assert report.cases == cases * len(report.calls)
     assert report.failures == {}
 
@@ -73,3 +96,14 @@ def test_a_second_worker_may_do_everything_before_every_call(flow: SyncFlow) -> 
 def test_corrections_hold_whatever_a_second_worker_does(later_flow: SyncFlow) -> None:
     """F1, F6"""
     assert_none(every_interleaving(later_flow, later_flow.second), 1)
+
+
+def test_a_refused_correction_leaves_its_predecessor_whoever_dies_or_comes_between(refusing_flow: SyncFlow) -> None:
+    """F1, F13: at every call that changes something; all others are disturbed in memory (test_sync_corrections)"""
+    for report in (
+        every_crash(refusing_flow, only=WRITES),
+        every_interleaving(refusing_flow, refusing_flow.second, only=WRITES),
+    ):
+        told(report)
+        assert set(report.calls) >= set(WRITES)
+        assert report.failures == {}

@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.adapters.queues import SqsEventQueue
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
-from salesintel_dagster.domain.errors import RowsRefused
-from salesintel_dagster.domain.keyed_table import KeyedCommit, KeyedTable
 from salesintel_dagster.flows.sync.parts import SyncTally
 from salesintel_dagster_tests.fakes.events import envelope, sold
-from salesintel_dagster_tests.harness.mutants import OtherWrites
+from salesintel_dagster_tests.harness.refusing import Refusing
 from salesintel_dagster_tests.harness.sync_flow import SyncFlow, SyncWorld, quick_clock
 from salesintel_dagster_tests.lakes import Disturbed, local_catalog
 from salesintel_dagster_tests.services import Services
@@ -57,24 +54,11 @@ def test_ninety_nine_good_ones_and_a_bad_one_are_one_snapshot(sent: Sender) -> N
     flow.check(world)
 
 
-class Refusing(OtherWrites):
-    """A table that takes no batch with a certain sale in it."""
-
-    def __init__(self, true: KeyedTable, sale_id: str) -> None:
-        super().__init__(true)
-        self.sale_id = sale_id
-
-    def write_new(self, rows: pa.Table, properties: Mapping[str, str]) -> KeyedCommit:
-        if self.sale_id in rows["sale_id"].to_pylist():
-            raise RowsRefused("a value fits no column")
-        return self.true.write_new(rows, properties)
-
-
 def test_a_row_that_no_commit_takes_is_in_neither_store_and_the_others_are_in_both(sent: Sender) -> None:
     """F13"""
     bodies = [envelope(sold(f"S-{n}"), f"e-{n}") for n in range(5)]
     flow, world = sent(*bodies)
-    flow.parts = lambda parts: replace(parts, table=Refusing(parts.table, "S-3"))
+    flow.parts = lambda parts: replace(parts, table=Refusing(parts.table, ("S-3", 1)))
     flow.start(world)
     assert sorted(sale.sale_id for sale in flow.in_table(world)) == ["S-0", "S-1", "S-2", "S-4"]
     assert flow.in_ledger(world) == flow.in_table(world)

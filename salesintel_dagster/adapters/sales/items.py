@@ -50,8 +50,9 @@ _WHOLE = frozenset({"days_to_sell", "event_version"})
 
 ABSENT = "attribute_not_exists(PK) OR #ttl <= :now"
 """An expired item counts as absent (E7). Without a ttl `#ttl <= :now` is false: such an item is there."""
-HELD = "revision = :revision AND (attribute_not_exists(#ttl) OR #ttl > :now)"
-"""The item is there, has not expired and nobody has changed it."""
+HELD = "revision = :revision AND payloadHash = :hash AND (attribute_not_exists(#ttl) OR #ttl > :now)"
+"""The item is there, has not expired and nobody has changed it, nor deleted it and put another payload."""
+SAME_PAYLOAD = "payloadHash = :hash"
 TTL_NAME = {"#ttl": "ttl"}  # a reserved word
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from salesintel_dagster.adapters.sales.items import (
     ABSENT,
     HELD,
+    SAME_PAYLOAD,
     TTL_NAME,
     guard_item,
     guarded_key,
@@ -36,7 +36,7 @@ RACES_RUN = 10
 
 
 class DynamoWriting(DynamoReading):
-    """Put, correct, update, delete."""
+    """Put, correct, withdraw, update, delete."""
 
     def put(self, context: CallerContext, record: SaleRecord) -> PutResult:
         """Write a sale that is not there yet. Never changes one that is there."""
@@ -65,6 +65,18 @@ class DynamoWriting(DynamoReading):
             if result.outcome is not CorrectionOutcome.APPLIED or self._replace(held, record) is not None:
                 return result
         raise RevisionConflict(f"sale {record.sale_id!r} was changed {RACES_RUN} times while it was corrected")
+
+    def withdraw(self, context: CallerContext, record: SaleRecord) -> bool:
+        """Delete a sale and its guard where it is still this payload under this key; tell whether it was."""
+        context.require(record.tenant)
+        pairs = (guard_key_pair(record.tenant, record.sale_id), sale_key_pair(record.tenant, record.key))
+        values = {":hash": {"S": record.payload_hash}}
+        same = {"ConditionExpression": SAME_PAYLOAD, "ExpressionAttributeValues": values}
+        try:
+            self._table.transact([("Delete", {"Key": key_of(pair), **same}) for pair in pairs])
+        except ConditionFailed:
+            return False
+        return True
 
     def update(self, context: CallerContext, sale_id: str, changes: Mapping[str, object], revision: int) -> StoredSale:
         """Change fields of the sale that has `revision`; return what is there now."""
@@ -124,7 +136,7 @@ class DynamoWriting(DynamoReading):
 
     def _restore(self, sale: StoredSale, guard: Item) -> bool:
         """Put a sale whose guard leads to nothing, deleted by hand as it was. Return whether that still is so."""
-        unchanged = self._unchanged(replace(sale, revision=int(text_in(guard, "revision", "N"))))
+        unchanged = self._held_at(text_in(guard, "revision", "N"), text_in(guard, "payloadHash"))
         item = sale_item(sale, self._shards.for_writing())
         try:
             self._table.transact(
@@ -165,10 +177,14 @@ class DynamoWriting(DynamoReading):
         }
 
     def _unchanged(self, held: StoredSale) -> dict[str, Any]:
+        return self._held_at(str(held.revision), held.record.payload_hash)
+
+    def _held_at(self, revision: str, payload_hash: str) -> dict[str, Any]:
+        values = {":now": self._now(), ":revision": {"N": revision}, ":hash": {"S": payload_hash}}
         return {
             "ConditionExpression": HELD,
             "ExpressionAttributeNames": TTL_NAME,
-            "ExpressionAttributeValues": {":now": self._now(), ":revision": {"N": str(held.revision)}},
+            "ExpressionAttributeValues": values,
         }
 
     def _now(self) -> Item:

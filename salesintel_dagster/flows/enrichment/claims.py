@@ -138,7 +138,8 @@ class Claimer:
                 self.tell(f"Batch {key} was taken over by another worker; what we have of it is dropped")
         prolonged = [one.message for one in due if after[one.batch.key] is not None]
         try:
-            self.queue.extend(prolonged, self.limits.lease_seconds)
+            if not_kept := self.queue.extend(prolonged, self.limits.lease_seconds):
+                self.tell(f"{len(not_kept)} of {len(prolonged)} messages are not prolonged, their leases are")
         except QueueUnavailable as error:
             self.tell(f"{len(prolonged)} messages are not prolonged, their leases are: {error}")
         states = [(one, after.get(one.batch.key, one.batch)) for one in held]

@@ -67,13 +67,14 @@ def of_table(dimension: int) -> tuple[Promise, ...]:
 
 
 def judge_conflicts(tally: SyncTally) -> Verdict:
-    """Judge a run by its tally: each conflict lies in quarantine, with both hashes."""
+    """Judge a run by its tally, naming sales: each conflict lies in quarantine, with both hashes."""
     return Verdict(
         NO_CONFLICT,
         passed=tally.conflicts == 0,
         severity=Severity.ERROR,
         expected="no conflict",
         found=f"{tally.conflicts} of {tally.received} events; the first payload stays in both stores",
+        offenders=tally.conflicting,
         facts={"conflicts": tally.conflicts},
     )
 

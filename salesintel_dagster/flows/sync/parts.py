@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from salesintel_dagster.domain.checks import MAX_OFFENDERS_NAMED
 from salesintel_dagster.domain.errors import SettingInvalid
 from salesintel_dagster.domain.event_queue import EventQueue, QuarantineQueue
 from salesintel_dagster.domain.keyed_table import KeyedTable, TableMonth
@@ -60,7 +61,8 @@ class SyncTally:
     there; `conflicts`: the stores hold another payload of the same version; `quarantined`: every other message that no
     store takes. `left` were not deleted by the queue and come again. Lags are seconds from sending to commit, summed
     over `written` and at most. `oldest_seconds` is the greatest age at which a message was received. Of a batch that an
-    error ended, the sums hold what was done until then.
+    error ended, the sums hold what was done until then. `left` that wait for a higher version of theirs are in no other
+    count. `conflicting` names the first sales in conflict, as tenant/sale.
     """
 
     received: int = 0
@@ -77,12 +79,14 @@ class SyncTally:
     lag_seconds_most: float = 0.0
     oldest_seconds: float = 0.0
     months: frozenset[TableMonth] = frozenset()
+    conflicting: tuple[str, ...] = ()
 
     def __add__(self, other: SyncTally) -> SyncTally:
         """Return both together."""
         sums = {name: getattr(self, name) + getattr(other, name) for name in _SUMMED}
         most = {name: max(getattr(self, name), getattr(other, name)) for name in _GREATEST}
-        return SyncTally(**sums, **most, months=self.months | other.months)
+        named = tuple(dict.fromkeys((*self.conflicting, *other.conflicting)))[:MAX_OFFENDERS_NAMED]
+        return SyncTally(**sums, **most, months=self.months | other.months, conflicting=named)
 
     @property
     def lag_seconds_mean(self) -> float | None:
@@ -91,4 +95,4 @@ class SyncTally:
 
 
 _GREATEST = ("lag_seconds_most", "oldest_seconds")
-_SUMMED = tuple(field.name for field in fields(SyncTally) if field.name not in {*_GREATEST, "months"})
+_SUMMED = tuple(field.name for field in fields(SyncTally) if field.name not in {*_GREATEST, "months", "conflicting"})

@@ -2,6 +2,11 @@
 
 A sale is in the sales table moments before it is in `sales_history`: what differs is looked at again before it
 counts. A day that the sales table has forgotten, two years after its sales, cannot be compared.
+
+Neither store knows all that an event says: the vector, its image and the condition's own words are in `sales_history`
+alone, the vector's place in the sales table alone. So what a repair writes yields to the event itself, whenever that
+comes: nobody has to put dead letters back first. Its receipt goes before the repair, as it says that both stores have
+all of it.
 """
 
 from __future__ import annotations
@@ -13,8 +18,10 @@ from datetime import date
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.history_rows import Ingestion, history_rows
 from salesintel_dagster.domain.keyed_table import KeyedTable
+from salesintel_dagster.domain.receipts import Receipts
 from salesintel_dagster.domain.reconciliation import DayComparison, compared, event_of, records_of
 from salesintel_dagster.domain.retention import is_expired, ttl_of
+from salesintel_dagster.domain.sale_event import SaleIdentity
 from salesintel_dagster.domain.sale_record import SaleRecord
 from salesintel_dagster.domain.sales_repository import PutOutcome, SalesRepository
 from salesintel_dagster.domain.tenancy import CallerContext
@@ -39,6 +46,7 @@ class Reconciliation:
 
     ledger: SalesRepository
     table: KeyedTable
+    receipts: Receipts
     clock: Clock
     settle_seconds: float = SETTLE_SECONDS
 
@@ -56,6 +64,8 @@ class Reconciliation:
         Two payloads of one version are left: nobody but a person can tell which is right.
         """
         context = CallerContext(comparison.tenant_id)
+        differing = (*comparison.only_in_ledger, *comparison.only_in_table, *comparison.other_payload)
+        self.receipts.forget([SaleIdentity(comparison.tenant_id, sale_id) for sale_id in differing])
         missing = list(self._held(context, comparison.only_in_ledger))
         here = self.table.rows_of(comparison.tenant_id, comparison.day, comparison.only_in_table)
         to_ledger = [record for record in records_of(here) if self._entered(context, record)]
@@ -90,7 +100,9 @@ class Reconciliation:
     def _written(self, records: list[SaleRecord], run_id: str) -> int:
         if not records:
             return 0
-        rows = history_rows([event_of(record) for record in records], Ingestion(run_id, self.clock.now()))
+        rows = history_rows(
+            [event_of(record) for record in records], Ingestion(run_id, self.clock.now(), repaired=True)
+        )
         return self.table.write_new(rows, {"salesintel.run-id": run_id, REPAIR_PROPERTY: "reconcile"}).written
 
     def _forgotten(self, day: date) -> bool:

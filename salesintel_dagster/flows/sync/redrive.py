@@ -2,7 +2,8 @@
 
 A look holds what it sees until its end, so that nothing is seen twice, and then gives all of it back. Redriving sends
 first and deletes then: a kill in between leaves a message in both places, and the sync answers the second from its
-stores. Nothing is deleted that the queue has not taken.
+stores. Nothing is deleted that the queue has not taken. Copies that a crash has left of one message are one event: it
+is sent once, and all of them are deleted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from salesintel_dagster.domain.message_shelf import MessageInlet, MessageShelf, ShelvedMessage
+from salesintel_dagster.domain.message_shelf import MessageInlet, MessageShelf, ShelvedMessage, by_origin
 
 HOLD_SECONDS = 120
 """A look at 1,000 messages takes seconds; after a kill they are there again this much later."""
@@ -23,11 +24,16 @@ Tell = Callable[[int], object]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What lies on a shelf. `more` are messages beyond `most`; `held` are in another's hand, about."""
+    """What lies on a shelf, copies and all. `more` are messages beyond `most`; `held` are in another's hand, about."""
 
     messages: tuple[ShelvedMessage, ...]
     more: int = 0
     held: int = 0
+
+    @property
+    def events(self) -> list[ShelvedMessage]:
+        """The first copy of each."""
+        return [copies[0] for copies in by_origin(self.messages)]
 
     @property
     def is_whole(self) -> bool:
@@ -37,7 +43,7 @@ class Look:
 
 @dataclass(slots=True)
 class Redriven:
-    """What became of the messages: sent and deleted; sent, still on the shelf; not taken by the queue, with why.
+    """What became of the events: sent and deleted; sent, still on the shelf; not taken by the queue, with why.
 
     `more` and `held` are those that were not looked at, as in `Look`.
     """
@@ -65,7 +71,7 @@ def redrive(
     done = Redriven()
     with _in_hand(shelf, most, lambda _: None) as held:
         seen = _seen(shelf, held, most)
-        chosen = [one for one in seen.messages if wanted(one)]
+        chosen = by_origin(one for one in seen.messages if wanted(one))
         for start in range(0, len(chosen), SEND_TOGETHER):
             for one in _moved(chosen[start : start + SEND_TOGETHER], shelf, inlet, done):
                 del held[one.message_id]
@@ -74,14 +80,15 @@ def redrive(
 
 
 def _moved(
-    batch: Sequence[ShelvedMessage], shelf: MessageShelf, inlet: MessageInlet, done: Redriven
+    batch: Sequence[list[ShelvedMessage]], shelf: MessageShelf, inlet: MessageInlet, done: Redriven
 ) -> list[ShelvedMessage]:
-    refused = {one.number: one.reason for one in inlet.send([one.message.body for one in batch])}
-    done.refused += [(batch[number].message_id, reason) for number, reason in refused.items()]
-    sent = [one for number, one in enumerate(batch) if number not in refused]
+    """Send the first of each event's copies, delete all of them; return those that are gone."""
+    refused = {one.number: one.reason for one in inlet.send([copies[0].message.body for copies in batch])}
+    done.refused += [(batch[number][0].origin, reason) for number, reason in refused.items()]
+    sent = [one for number, copies in enumerate(batch) if number not in refused for one in copies]
     stay = {one.message_id for one in shelf.delete(sent)}
-    done.sent_but_stay += sorted(stay)
-    done.moved += len(sent) - len(stay)
+    done.sent_but_stay += sorted({one.origin for one in sent if one.message_id in stay})
+    done.moved += len({one.origin for one in sent} - set(done.sent_but_stay))
     return [one for one in sent if one.message_id not in stay]
 
 

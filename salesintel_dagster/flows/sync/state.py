@@ -57,5 +57,5 @@ def state_of_events(watch: EventQueueWatch, dead: MessageShelf, quarantine: Mess
 def _shelf(depth: QueueDepth, shelf: MessageShelf, clock: Clock) -> QueueState:
     found = look(shelf) if depth.total else Look(())
     ages = [(clock.now() - one.message.sent_at).total_seconds() for one in found.messages]
-    codes = Counter(one.code or NO_CODE for one in found.messages)
+    codes = Counter(one.code or NO_CODE for one in found.events)
     return QueueState(shelf.name, depth, max(ages, default=None), dict(codes.most_common()), found.more + found.held)
