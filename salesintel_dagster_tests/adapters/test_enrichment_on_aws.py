@@ -14,7 +14,7 @@ from botocore.exceptions import EndpointConnectionError
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.adapters.infrastructure_request import template
 from salesintel_dagster.adapters.table_layout import ENRICHMENT_TABLE, NAMESPACE
-from salesintel_dagster.domain.errors import LedgerUnavailable
+from salesintel_dagster.domain.errors import LedgerUnavailable, TableUnavailable
 from salesintel_dagster.flows.enrichment.checks import of_queues
 from salesintel_dagster.flows.enrichment.retry import retry
 from salesintel_dagster.flows.enrichment.sweep import sweep
@@ -96,6 +96,31 @@ def test_f16_what_cannot_be_kept_in_the_ledger_is_not_deleted_from_the_queue(clo
     cloud.work("run-1")
     assert cloud.states(world) == {"DONE": PRODUCTS}
     assert sum(cloud.keepa.paid.values()) == PRODUCTS, "the table is asked before the provider is"
+
+
+def test_h3_while_the_catalog_is_down_what_was_paid_for_waits_in_the_ledger(cloud: EnrichmentFlow, world: str):
+    cloud.submit(world)
+
+    class CatalogGone(Interference):
+        """Nothing is committed."""
+
+        def before(self, call: Call) -> None:
+            if call.name == "commit_table":
+                raise ConnectionError("gone")
+
+    for number in range(6):
+        with cloud.line.run(CatalogGone()), pytest.raises(TableUnavailable):
+            cloud.work(f"down-{number}")
+        assert cloud.states(world) == {"RETRY": PRODUCTS}
+        cloud.redeliver(world)
+    cloud.work("up")
+    cloud.check(world)
+    assert set(cloud.keepa.paid.values()) == {1}
+    [batch, _] = cloud.ledger.batches.of_job(cloud.job(world))
+    assert cloud.ledger.paid.of(batch.key).num_rows == 0
+    rows = cloud.table.held(TENANT, [product.product_id for product in batch.products], ("run_id", "title"))
+    assert set(rows["run_id"].to_pylist()) == {"down-0"}
+    assert all(rows["title"].to_pylist())
 
 
 def test_f17_a_message_received_too_often_is_a_dead_letter_is_told_and_comes_back(cloud: EnrichmentFlow, world: str):
