@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from salesintel_dagster.adapters.pinned_sockets import BoundedReader, PinnedSockets, TooManyBytes
+from salesintel_dagster.adapters.pinned_sockets import BoundedReader, Connection, PinnedSockets, TooManyBytes
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.enrichment.batch import Reason
 from salesintel_dagster.domain.enrichment.facts import Answer, LookUp
@@ -135,7 +135,7 @@ class KeepaProvider(EnrichmentProvider):
                 pass  # the host closed an idle connection as we wrote to it: a new one belongs to the same try
         return self._request(self._sockets.open(self._target, deadline), head, deadline)
 
-    def _request(self, connection: socket.socket, head: bytes, deadline: float) -> tuple[int, bytes]:
+    def _request(self, connection: Connection, head: bytes, deadline: float) -> tuple[int, bytes]:
         reader = BoundedReader(connection, deadline, self._clock, self._max_bytes + MAX_OVERHEAD_BYTES)
         response = http.client.HTTPResponse(cast("socket.socket", reader), method="GET")
         reusable = False
