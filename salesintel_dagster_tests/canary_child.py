@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import dagster as dg
+import psycopg
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from salesintel_dagster.commands.app import main
@@ -99,6 +100,16 @@ def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, made: dict[s
     return stored
 
 
+def let_the_driver_babble() -> None:
+    """Have psycopg raise an error that nobody foresaw and that tells all it was given, the source's password too."""
+
+    def babble(*words: object, **named: object) -> NoReturn:
+        note("babbled", named.get("application_name"))
+        raise RuntimeError(f"the driver was given {words} {named}")
+
+    psycopg.connect = babble
+
+
 def note(*words: object) -> None:
     sys.stdout.write(json.dumps([str(word) for word in words]) + "\n")
 
@@ -124,3 +135,5 @@ def run() -> None:
     if sys.argv[1:] != ["unforeseen"]:
         for line in COMMANDS:
             command(line)
+        let_the_driver_babble()
+        command("materialise 2026-11-18")

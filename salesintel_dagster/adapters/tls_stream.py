@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from salesintel_dagster.domain.clock import Clock
 
@@ -56,7 +56,7 @@ class TlsStream:
         """Receive once; 0 at the end. Raises OSError, TimeoutError."""
         view = memoryview(buffer)
         try:
-            return self._done(lambda: self._tls.read(len(view), view))
+            return self._done(lambda: cast("int", self._tls.read(len(view), view)))
         except ssl.SSLEOFError:
             return 0  # without a goodbye, as SSLSocket takes it: a length or the picture tells what is whole
 
