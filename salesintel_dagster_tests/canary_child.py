@@ -11,12 +11,14 @@ import traceback
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import dagster as dg
 import psycopg
 from dagster._utils.error import serializable_error_info_from_exc_info
 
+from salesintel_dagster.adapters import smartgo
 from salesintel_dagster.commands.app import main
 from salesintel_dagster.definitions import build
 from salesintel_dagster.defs import maintenance, resources, sales_history_checks, ttl_backfill
@@ -101,13 +103,13 @@ def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, made: dict[s
 
 
 def let_the_driver_babble() -> None:
-    """Have psycopg raise an error that nobody foresaw and that tells all it was given, the source's password too."""
+    """Have the source's driver raise an error that nobody foresaw and that tells all it was given, the password too."""
 
-    def babble(*words: object, **named: object) -> NoReturn:
-        note("babbled", named.get("application_name"))
-        raise RuntimeError(f"the driver was given {words} {named}")
+    def babble(**named: object) -> NoReturn:
+        note("babbled", named["host"])
+        raise RuntimeError(f"the driver was given {named}")
 
-    psycopg.connect = babble
+    smartgo.psycopg = SimpleNamespace(connect=babble, Error=psycopg.Error)
 
 
 def note(*words: object) -> None:
