@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
+from salesintel_dagster.domain import redaction
 from salesintel_dagster.settings import Settings, variable_of
 from salesintel_dagster_tests import services as running
 from salesintel_dagster_tests.mariadb import MISSING, MariaDb, program
@@ -72,6 +73,12 @@ def loopback_only() -> Iterator[None]:
     patch.setattr(socket, "getaddrinfo", guarded_look_up)
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def nothing_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the source's password after each test: `learn` is for the life of a process."""
+    monkeypatch.setattr(redaction._Learnt, "known", redaction._Known())
 
 
 @pytest.fixture(scope="session")

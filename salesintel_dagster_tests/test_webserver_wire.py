@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,6 +14,7 @@ import uvicorn
 
 from salesintel_dagster.webserver.guard import Guard, Receive, Scope, Send
 from salesintel_dagster.webserver.rule import allowed_hosts
+from salesintel_dagster.webserver.wire import MAX_HEAD_BYTES, ImpatientProtocol, config
 
 QUERY = "query=mutation{a}"
 JSON = "Content-Type: application/json"
@@ -49,13 +51,8 @@ class Wire:
 def wire() -> Iterator[Wire]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         made = Wire(listener.getsockname()[1])
-        config = uvicorn.Config(
-            Guard(made.app, allowed_hosts(made.port, "127.0.0.1")),
-            lifespan="off",
-            proxy_headers=False,
-            log_level="error",
-        )
-        server = uvicorn.Server(config)
+        guard = Guard(made.app, allowed_hosts(made.port, "127.0.0.1"))
+        server = uvicorn.Server(config(guard, lifespan="off", log_level="error"))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
         thread.start()
         yield made
@@ -151,3 +148,32 @@ def test_what_our_own_page_asks_gets_through(wire: Wire):
     wire.ask(post("/graphql", JSON, "Origin: http://HOST", "Sec-Fetch-Site: same-origin"))
     wire.ask(get("/runs/1", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"))
     assert wire.reached == ["http POST /graphql?", "http GET /runs/1?"]
+
+
+def test_a_head_without_end_is_cut_off(wire: Wire):
+    """J4: httptools took 100 MB of it, before any token was asked for."""
+    wire.reached.clear()
+    sent = 0
+    with socket.create_connection(("127.0.0.1", wire.port), timeout=5) as opened:
+        opened.sendall(b"GET /a HTTP/1.1\r\n")
+        with suppress(ConnectionError):
+            while sent < 500 * MAX_HEAD_BYTES:
+                sent += opened.send(b"A: " + b"b" * 60_000 + b"\r\n")
+    assert sent < 200 * MAX_HEAD_BYTES  # what the buffers of both sides hold
+    assert wire.reached == []
+
+
+def test_a_connection_that_asks_nothing_whole_is_closed_and_others_are_served(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+):
+    """J4: 300 that dripped a head stayed for ever; some 1,000 are all that a process may have open."""
+    monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.2)
+    start = b"GET /a HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % wire.port
+    with socket.create_connection(("127.0.0.1", wire.port), timeout=5) as opened:
+        opened.sendall(start)
+        assert opened.recv(1) == b""
+    with socket.create_connection(("127.0.0.1", wire.port), timeout=5) as opened:
+        opened.sendall(start + b"\r\n" + start)  # one whole, and then a drip
+        assert opened.recv(4096).startswith(b"HTTP/1.1 200")
+        assert opened.recv(1) == b""
+    assert wire.ask(get("/a")).startswith(b"HTTP/1.1 200")

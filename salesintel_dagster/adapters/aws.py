@@ -27,6 +27,9 @@ BRIEF_ATTEMPTS = 2
 BRIEF_TIMEOUT_SECONDS = 5
 """For what may be lost (progress): a service that is gone costs a write 10 s at most. Ten attempts cost 55 s."""
 
+DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"})
+"""Each service has its own word for: this role may not. Trying again at once is in vain."""
+
 AwsClient = Any
 """boto3 builds its clients at run time and publishes no types."""
 

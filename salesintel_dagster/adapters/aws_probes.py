@@ -15,11 +15,9 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from salesintel_dagster.adapters.aws import AwsClient, code_of, told
+from salesintel_dagster.adapters.aws import DENIED, AwsClient, code_of, told
 from salesintel_dagster.domain.errors import AwsRefused
 
-DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"})
-"""Each service has its own word for: this role may not."""
 MISSING = frozenset({"NoSuchBucket", "404", "NotFound", "NotFoundException", "ResourceNotFoundException"})
 NEVER = "attribute_exists(PK) AND attribute_not_exists(PK)"
 """A condition that no item meets: a put under it is judged by IAM and writes nothing."""

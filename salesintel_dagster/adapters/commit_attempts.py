@@ -1,6 +1,7 @@
 """How an operation on an Iceberg table is tried again, and how a vendor's error becomes one of ours.
 
-A conflict or an outage is tried again from the table's new state until the deadline; anything else is final.
+A conflict or an outage is tried again from the table's new state until the deadline; anything else is final, a
+missing permission too.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
+from salesintel_dagster.adapters.aws import DENIED, code_of
 from salesintel_dagster.domain.clock import Clock
-from salesintel_dagster.domain.errors import CommitConflict, SalesIntelError, TableUnavailable
+from salesintel_dagster.domain.errors import CommitConflict, SalesIntelError, TableRefused, TableUnavailable
 from salesintel_dagster.domain.retry import RetryPolicy
 
 Result = TypeVar("Result")
@@ -33,6 +35,8 @@ class CommitAttempts:
             try:
                 with translated():
                     return tries, operation()
+            except TableRefused:
+                raise
             except (CommitConflict, TableUnavailable) as error:
                 elapsed = self.clock.monotonic() - started
                 wait = self.retry.wait_seconds(tries, elapsed, self.clock.jitter())
@@ -60,7 +64,21 @@ def translated() -> Iterator[None]:
     except (CommitFailedException, ValidationException) as error:
         raise CommitConflict(f"another writer changed the same rows: {_first_line(error)}") from error
     except (OSError, BotoCoreError, ClientError, RESTError, SQLAlchemyError) as error:
+        if _is_denial(error):
+            raise TableRefused(f"catalog or storage does not permit it: {_first_line(error)}") from error
         raise TableUnavailable(f"catalog or storage is out of reach: {_first_line(error)}") from error
+
+
+def _is_denial(error: Exception) -> bool:
+    """Tell a missing permission from an outage, as AWS, a REST catalog, a file system or Arrow's S3 says it."""
+    from botocore.exceptions import ClientError  # noqa: PLC0415 - lazy as pyiceberg is
+    from pyiceberg.exceptions import ForbiddenError, UnauthorizedError  # noqa: PLC0415 - 1 CPU-s
+
+    if isinstance(error, ClientError):
+        return code_of(error) in DENIED
+    if isinstance(error, OSError):
+        return isinstance(error, PermissionError) or "AWS Error ACCESS_DENIED" in str(error)
+    return isinstance(error, ForbiddenError | UnauthorizedError)
 
 
 def _first_line(error: BaseException) -> str:

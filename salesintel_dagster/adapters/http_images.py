@@ -18,7 +18,7 @@ from typing import NoReturn, cast
 
 from PIL import Image
 
-from salesintel_dagster.adapters.pinned_sockets import BoundedReader, PinnedSockets, TooManyBytes
+from salesintel_dagster.adapters.pinned_sockets import BoundedReader, Connection, PinnedSockets, TooManyBytes
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.errors import ImageRefused, ImageTransient
 from salesintel_dagster.domain.image_urls import ImageUrl, parse_image_url, redirected
@@ -27,7 +27,9 @@ from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher
 
 MAX_OVERHEAD_BYTES = 256 * 1024
-"""Status line, headers and chunk sizes beside the image's own bytes."""
+"""Status lines, headers, chunk sizes and trailers beside the image's own bytes: 10 MB of them are 2 s of a core."""
+PIECE_BYTES = 16 * 1024
+"""After so much of an image it is looked at how much of what came was wrapping."""
 MAX_DRAINED_BYTES = 16 * 1024
 """A longer error page is not read to its end: a new connection is cheaper."""
 USER_AGENT = "salesintel-dagster/0.1 (+image export)"
@@ -106,10 +108,9 @@ class HttpImageFetcher(ImageFetcher):
                 pass  # the host closed an idle connection as we wrote to it: a new one belongs to the same try
         return self._request(self._sockets.open(target, deadline), target, deadline)
 
-    def _request(self, connection: socket.socket, target: ImageUrl, deadline: float) -> bytes | str:
+    def _request(self, connection: Connection, target: ImageUrl, deadline: float) -> bytes | str:
         """Send one GET and read its answer; the connection is kept only after an answer read to its end."""
-        limit = self._max_bytes + MAX_OVERHEAD_BYTES
-        reader = BoundedReader(connection, deadline, self._clock, limit)
+        reader = BoundedReader(connection, deadline, self._clock, MAX_OVERHEAD_BYTES)
         response = http.client.HTTPResponse(cast("socket.socket", reader), method="GET")
         reusable = False
         try:
@@ -117,7 +118,7 @@ class HttpImageFetcher(ImageFetcher):
             connection.sendall(self._head(target))
             response.begin()
             try:
-                return self._taken(response, target)
+                return self._taken(response, target, reader)
             finally:
                 reusable = _is_finished(response)
         finally:
@@ -137,7 +138,7 @@ class HttpImageFetcher(ImageFetcher):
         )
         return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
-    def _taken(self, response: http.client.HTTPResponse, target: ImageUrl) -> bytes | str:
+    def _taken(self, response: http.client.HTTPResponse, target: ImageUrl, reader: BoundedReader) -> bytes | str:
         location = response.headers.get("Location")
         if response.status in _REDIRECTS and location:
             return location.encode("latin-1", "replace").decode("utf-8", "replace")
@@ -146,18 +147,21 @@ class HttpImageFetcher(ImageFetcher):
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding != "identity":
             raise ImageRefused(ImageStatus.NOT_AN_IMAGE, f"{target.host} sent a content encoding nobody asked for")
-        return self._body(response)
+        return self._body(response, reader)
 
-    def _body(self, response: http.client.HTTPResponse) -> bytes:
+    def _body(self, response: http.client.HTTPResponse, reader: BoundedReader) -> bytes:
         declared = response.length
         if declared is not None and declared > self._max_bytes:
             raise self._too_large()
-        body = response.read(self._max_bytes + 1)
-        if len(body) > self._max_bytes:
-            raise self._too_large()
+        body = bytearray()
+        while piece := response.read(min(PIECE_BYTES, self._max_bytes + 1 - len(body))):
+            reader.widen(len(piece))
+            body += piece
+            if len(body) > self._max_bytes:
+                raise self._too_large()
         if declared is not None and len(body) < declared:
             raise ConnectionResetError("the body ended before its length")
-        return body
+        return bytes(body)
 
     def _too_large(self) -> ImageRefused:
         return ImageRefused(ImageStatus.TOO_LARGE, f"more than {self._max_bytes} bytes")

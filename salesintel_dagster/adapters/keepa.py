@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from salesintel_dagster.adapters.pinned_sockets import BoundedReader, PinnedSockets, TooManyBytes
+from salesintel_dagster.adapters.pinned_sockets import BoundedReader, Connection, PinnedSockets, TooManyBytes
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.enrichment.batch import Reason
 from salesintel_dagster.domain.enrichment.facts import Answer, LookUp
@@ -140,11 +140,11 @@ class KeepaProvider(EnrichmentProvider):
         opened = self._sockets.open(self._target, deadline)
         return self._request(opened, self._reader(opened, deadline), head, deadline)
 
-    def _reader(self, connection: socket.socket, deadline: float) -> BoundedReader:
+    def _reader(self, connection: Connection, deadline: float) -> BoundedReader:
         return BoundedReader(connection, deadline, self._clock, self._max_bytes + MAX_OVERHEAD_BYTES)
 
     def _request(
-        self, connection: socket.socket, reader: BoundedReader, head: bytes, deadline: float
+        self, connection: Connection, reader: BoundedReader, head: bytes, deadline: float
     ) -> tuple[int, bytes]:
         response = http.client.HTTPResponse(cast("socket.socket", reader), method="GET")
         reusable = False

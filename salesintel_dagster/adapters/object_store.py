@@ -18,8 +18,8 @@ from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 
-from salesintel_dagster.adapters.aws import AwsClient, code_of, told
-from salesintel_dagster.domain.errors import KeyInvalid, ObjectMissing, StoreUnavailable
+from salesintel_dagster.adapters.aws import DENIED, AwsClient, code_of, told
+from salesintel_dagster.domain.errors import KeyInvalid, ObjectMissing, StoreRefused, StoreUnavailable
 from salesintel_dagster.domain.ports import ObjectStore
 
 MAX_KEY_BYTES = 1_024
@@ -111,9 +111,14 @@ class S3ObjectStore(ObjectStore):
         except ClientError as error:
             if code_of(error) in _MISSING:
                 raise ObjectMissing(f"{where}: no such object") from None
-            raise StoreUnavailable(f"{where}: {told(error)}") from None
+            raise _refusal(error)(f"{where}: {told(error)}") from None
         except (BotoCoreError, Boto3Error) as error:
-            raise StoreUnavailable(f"{where}: {told(error)}") from None
+            # A managed upload hides AWS's answer in an error of its own.
+            raise _refusal(error.__context__)(f"{where}: {told(error)}") from None
+
+
+def _refusal(error: BaseException | None) -> type[StoreUnavailable]:
+    return StoreRefused if isinstance(error, ClientError) and code_of(error) in DENIED else StoreUnavailable
 
 
 class FolderObjectStore(ObjectStore):

@@ -1,6 +1,7 @@
 """The sales source's configuration, from one SSM SecureString. What its text means is `source_config`'s to say.
 
-A message names the parameter and the rule, and repeats no value: the whole text is a secret.
+A message names the parameter and the rule, and repeats no value: the whole text is a secret. Its password or token is
+learnt by every redaction of the process.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as AwsConnectionError
 
 from salesintel_dagster.adapters.aws import AwsClient, code_of, told
-from salesintel_dagster.adapters.source_config import SourceConfig, parse_source_config, wrong
+from salesintel_dagster.adapters.source_config import SourceConfig, parse_source_config, secret_of, wrong
 from salesintel_dagster.domain.errors import SettingInvalid, SourceUnavailable
+from salesintel_dagster.domain.redaction import learn
 
 _SERVER_ERROR = 500
 _TRANSIENT = frozenset({"ThrottlingException", "TooManyUpdates", "RequestLimitExceeded", "InternalServerError"})
@@ -32,7 +34,9 @@ def read_source_config(ssm: AwsClient, name: str) -> SourceConfig:
         raise wrong(name, told(error)) from None
     if parameter["Type"] != "SecureString":
         raise wrong(name, f"is a {parameter['Type']}; store it again as a SecureString, it holds a password")
-    return parse_source_config(name, parameter["Value"])
+    config = parse_source_config(name, parameter["Value"])
+    learn(secret_of(config))
+    return config
 
 
 def _refused(name: str, error: ClientError) -> SettingInvalid | SourceUnavailable:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from salesintel_dagster.adapters.tls_stream import TlsStream
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.image_urls import ImageUrl, check_addresses
 
@@ -27,6 +28,7 @@ MAX_IDLE_SOCKETS = 64
 MAX_ADDRESSES_TRIED = 3
 BUFFER_BYTES = 64 * 1024
 
+Connection = socket.socket | TlsStream
 Resolve = Callable[[str, int], list[str]]
 Connect = Callable[[str, int, float], socket.socket]
 
@@ -61,7 +63,7 @@ class PinnedSockets:
         self._resolve = resolve
         self._connect = connect
         self._tls = tls
-        self._idle: list[tuple[tuple[str, str], socket.socket]] = []
+        self._idle: list[tuple[tuple[str, str], Connection]] = []
         self._lock = threading.Lock()
         weakref.finalize(self, _close_all, self._idle)
 
@@ -69,7 +71,7 @@ class PinnedSockets:
         """Close the sockets that are kept."""
         _close_all(self._idle)
 
-    def kept(self, url: ImageUrl) -> socket.socket | None:
+    def kept(self, url: ImageUrl) -> Connection | None:
         """Return a socket that an earlier request to this origin left, if one is still silent and open."""
         while (found := self._take(_origin(url))) is not None:
             if not _has_news(found):
@@ -77,7 +79,7 @@ class PinnedSockets:
             found.close()
         return None
 
-    def open(self, url: ImageUrl, deadline: float) -> socket.socket:
+    def open(self, url: ImageUrl, deadline: float) -> Connection:
         """Resolve, check, connect. Raises ImageRefused for an address we do not visit, OSError, TimeoutError."""
         addresses = [url.literal_address] if url.literal_address else self._resolved(url, deadline)
         check_addresses(url, addresses, self._allowed)
@@ -86,12 +88,12 @@ class PinnedSockets:
             return plain
         try:
             plain.settimeout(self._remaining(deadline))
-            return self._context().wrap_socket(plain, server_hostname=url.host)
+            return TlsStream(plain, self._context(), url.host, self._clock)
         except BaseException:
             plain.close()
             raise
 
-    def keep(self, url: ImageUrl, finished: socket.socket) -> None:
+    def keep(self, url: ImageUrl, finished: Connection) -> None:
         """Keep a socket whose answer was read to its end; the oldest is closed when too many are kept."""
         with self._lock:
             self._idle.append((_origin(url), finished))
@@ -99,7 +101,7 @@ class PinnedSockets:
         if oldest is not None:
             oldest.close()
 
-    def _take(self, origin: tuple[str, str]) -> socket.socket | None:
+    def _take(self, origin: tuple[str, str]) -> Connection | None:
         with self._lock:
             for at in range(len(self._idle) - 1, -1, -1):
                 if self._idle[at][0] == origin:
@@ -162,7 +164,7 @@ class BoundedReader(io.RawIOBase):
     receive gets only what is left of the time.
     """
 
-    def __init__(self, source: socket.socket, deadline: float, clock: Clock, max_bytes: int) -> None:
+    def __init__(self, source: Connection, deadline: float, clock: Clock, max_bytes: int) -> None:
         super().__init__()
         self._source = source
         self._deadline = deadline
@@ -178,6 +180,10 @@ class BoundedReader(io.RawIOBase):
     def readable(self) -> bool:
         """Say yes: only reading makes sense here."""
         return True
+
+    def widen(self, by_bytes: int) -> None:
+        """Take so many bytes more: what came so far was what is wanted, and not its wrapping."""
+        self._left += by_bytes
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Receive once. Raises TimeoutError at the deadline, TooManyBytes at the limit."""
@@ -197,13 +203,13 @@ def _origin(url: ImageUrl) -> tuple[str, str]:
     return url.scheme, url.pair
 
 
-def _has_news(idle: socket.socket) -> bool:
+def _has_news(idle: Connection) -> bool:
     """Tell whether an idle socket was closed by its peer, or holds bytes nobody asked for."""
     poll = select.poll()
     poll.register(idle, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(0)) or (isinstance(idle, TlsStream) and idle.holds_bytes)
 
 
-def _close_all(idle: list[tuple[tuple[str, str], socket.socket]]) -> None:
+def _close_all(idle: list[tuple[tuple[str, str], Connection]]) -> None:
     while idle:
         idle.pop()[1].close()

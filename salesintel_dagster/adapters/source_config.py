@@ -53,6 +53,11 @@ class ApiConfig:
 SourceConfig = DatabaseConfig | ApiConfig
 
 
+def secret_of(config: SourceConfig) -> str:
+    """Return what nobody else may know of it: the password or the token."""
+    return config.parameters.token if isinstance(config, ApiConfig) else config.connection.password
+
+
 def parse_source_config(name: str, text: str) -> SourceConfig:
     """Check the text of the parameter `name`. Raises SettingInvalid, naming the key and the rule, never a value."""
     document = _document(name, text)

@@ -8,8 +8,8 @@ from functools import partial
 from io import BytesIO
 
 from salesintel_dagster import wiring
+from salesintel_dagster.adapters.aws import DENIED
 from salesintel_dagster.adapters.aws_probes import (
-    DENIED,
     MISSING,
     bucket_key,
     bucket_region,

@@ -7,8 +7,7 @@ from typing import TypeVar
 
 from botocore.exceptions import ClientError
 
-from salesintel_dagster.adapters.aws import code_of
-from salesintel_dagster.adapters.aws_probes import DENIED
+from salesintel_dagster.adapters.aws import DENIED, code_of
 from salesintel_dagster.domain.diagnosis import Finding, warn
 from salesintel_dagster.domain.errors import QueueUnavailable
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from salesintel_dagster import wiring
-from salesintel_dagster.adapters.aws_probes import DENIED, MISSING, check_key, check_put, expiry_attribute
+from salesintel_dagster.adapters.aws import DENIED
+from salesintel_dagster.adapters.aws_probes import MISSING, check_key, check_put, expiry_attribute
 from salesintel_dagster.adapters.enrichment_table import PARTITIONS
 from salesintel_dagster.adapters.table_expiry import TTL_ATTRIBUTE
 from salesintel_dagster.adapters.table_layout import (

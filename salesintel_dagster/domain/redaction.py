@@ -1,9 +1,9 @@
 """The one place where a text loses its secrets before it leaves: text in, text out, no I/O.
 
-Two nets: the secrets of this deployment, which the caller passes in and which are removed wherever they stand, and
-the shapes of secrets in general (URLs with a user name or a query, passwords in DSNs, AWS keys, tokens). E-mail
-addresses and international telephone numbers go too: they are personal data. When in doubt a text loses a word too
-much. Removing twice is removing once.
+Two nets: the secrets of this deployment, which the caller passes in or `learn` is told of and which are removed
+wherever they stand, and the shapes of secrets in general (URLs with a user name or a query, passwords in DSNs, AWS
+keys, tokens). E-mail addresses and international telephone numbers go too: they are personal data. When in doubt a text
+loses a word too much. Removing twice is removing once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
@@ -46,18 +47,45 @@ _SHAPES = (
 )
 
 
+class _Known:
+    """Secrets in every form in which they may stand in a text."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets = frozenset(secrets)
+        forms = {form for secret in self._secrets for form in _forms(secret)}
+        longest_first = sorted((form for form in forms if len(form) >= MIN_KNOWN_CHARACTERS), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def with_more(self, secrets: Iterable[str]) -> _Known:
+        more = self._secrets.union(secrets)
+        return self if more == self._secrets else _Known(more)
+
+    def removed(self, text: str) -> str:
+        return text if self._pattern is None else self._pattern.sub(MARK, text)
+
+
+class _Learnt:
+    """What this process was told after its redactions were made: a source's password is read when a run asks for it."""
+
+    known = _Known()
+    lock = threading.Lock()
+
+
+def learn(*secrets: str) -> None:
+    """Have every Redaction of this process remove these, too."""
+    with _Learnt.lock:
+        _Learnt.known = _Learnt.known.with_more(secrets)
+
+
 class Redaction:
-    """Removes `known` secrets and whatever looks like one. Safe to share between threads."""
+    """Removes `known` secrets, learnt ones and whatever looks like one. Safe to share between threads."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
-        forms = {form for secret in known for form in _forms(secret)}
-        longest_first = sorted((form for form in forms if len(form) >= MIN_KNOWN_CHARACTERS), key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._known = _Known(known)
 
     def __call__(self, text: str) -> str:
         """Return the text without secrets."""
-        if self._known is not None:
-            text = self._known.sub(MARK, text)
+        text = _Learnt.known.removed(self._known.removed(text))
         text = _URL.sub(_bare, text)
         text = _KEY_VALUE.sub(rf"\g<name>{MARK}", text)
         for shape in _SHAPES:

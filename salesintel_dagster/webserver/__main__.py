@@ -20,14 +20,13 @@ import uvicorn
 
 from salesintel_dagster.domain.ending import end_for_certain
 from salesintel_dagster.domain.errors import SalesIntelError, SettingInvalid
+from salesintel_dagster.webserver import wire
 from salesintel_dagster.webserver.access import Access, read_token
 from salesintel_dagster.webserver.dagster_app import Served, dagster_app
 from salesintel_dagster.webserver.guard import Guard
 from salesintel_dagster.webserver.rule import allowed_hosts
 
 LOOPBACK = "127.0.0.1"
-GRACEFUL_SECONDS = 2
-"""Open answers and websockets are cut off after this long: a page left open would hold a stop for ever."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -99,14 +98,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option, named by click
         access = Access(token, chosen) if token is not None else None
         with dagster_app(Served(workspace, module, read_only)) as app:
             click.echo(f"Serving Dagster on http://{f'[{bind}]' if ':' in bind else bind}:{chosen}")
-            config = uvicorn.Config(
-                Guard(app, hosts, access),
-                log_level="warning",
-                server_header=False,
-                proxy_headers=False,  # nothing here trusts X-Forwarded-*
-                timeout_graceful_shutdown=GRACEFUL_SECONDS,
-            )
-            _Server(config).run(sockets=[opened])
+            _Server(wire.config(Guard(app, hosts, access), log_level="warning")).run(sockets=[opened])
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ WRONG_HOST = "this webserver does not answer to that Host; start it with --allow
 WRONG_ORIGIN = "the Origin is not this webserver's own: a page of another site asked (a proxy must pass Host unchanged)"
 NO_ORIGIN = "a websocket needs an Origin header, and it must be this webserver's own"
 WRONG_SITE = "a page of another site asked (Sec-Fetch-Site); only a link to a page may come from elsewhere"
-WRONG_PATH = "the path holds a control character"
+WRONG_PATH = "the path does not begin with / or holds a control character"
 GRAPHQL_BY_GET = "GraphQL is answered by POST with application/json only"
 GRAPHQL_TYPE = "GraphQL by POST needs the content type application/json"
 
@@ -82,8 +82,8 @@ def refusal(asked: Asked, hosts: frozenset[str]) -> str | None:
     host = asked.values("host")
     if len(host) != 1 or host[0].lower() not in hosts:
         return WRONG_HOST  # also a name that a stranger's DNS points at us (rebinding)
-    if CONTROL.search(asked.path):
-        return WRONG_PATH  # Starlette's `$` lets /graphql%0A through to /graphql
+    if not asked.path.startswith("/") or CONTROL.search(asked.path):
+        return WRONG_PATH  # Starlette's `$` lets /graphql%0A through to /graphql; h11 a whole URL as a path
     origins = asked.values("origin")
     if asked.websocket and not origins:
         return NO_ORIGIN

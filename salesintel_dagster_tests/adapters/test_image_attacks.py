@@ -108,6 +108,35 @@ def test_more_than_the_limit_is_read_by_a_buffer_at_most_and_not_stored(server: 
         assert MAX_BYTES < received[path] <= MAX_BYTES + MAX_OVERHEAD_BYTES + BUFFER_BYTES, path
 
 
+@pytest.mark.parametrize(
+    "flood",
+    [
+        (b"", b"HTTP/1.1 100\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nX\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nX\r\n0\r\n", b"a\r\n"),
+    ],
+    ids=["interim answers", "chunks of one byte", "trailers"],
+)
+def test_what_is_wrapped_around_an_image_has_a_limit_of_its_own(server: HostileServer, flood: tuple[bytes, bytes]):
+    """B6: 10 MB of it, as much as an image may have, cost up to 2 s of a core and 70 MB."""
+    head, unit = flood
+    received: list[int] = []
+
+    class Counted(socket.socket):
+        def recv_into(self, *words: object) -> int:
+            received.append(super().recv_into(*words))
+            return received[-1]
+
+    def connect(address: str, port: int, seconds: float) -> socket.socket:
+        return Counted(fileno=system_connect(address, port, seconds).detach())
+
+    sockets = PinnedSockets(frozenset({server.pair}), SYSTEM_CLOCK, connect=connect)
+    day = Day([server.url("/a", server.flood(head, unit * 10_000, 10 * MAX_BYTES // len(unit * 10_000)))])
+    day.run(fetcher_of(server, sockets), IMPATIENT)
+    assert statuses(day) == ["TOO_LARGE"]
+    assert sum(received) < 2 * MAX_OVERHEAD_BYTES
+
+
 CHILD = """
 import resource, sys
 from salesintel_dagster.adapters.http_images import HttpImageFetcher

@@ -14,7 +14,7 @@ from urllib3 import HTTPResponse
 
 from salesintel_dagster.adapters.aws import AwsClient, AwsClients
 from salesintel_dagster.adapters.object_store import MULTIPART_BYTES, S3ObjectStore
-from salesintel_dagster.domain.errors import ObjectMissing, StoreUnavailable
+from salesintel_dagster.domain.errors import ObjectMissing, StoreRefused, StoreUnavailable
 
 JPEG = "image/jpeg"
 
@@ -69,8 +69,10 @@ class TestS3:
         with file.open("wb") as opened:
             opened.truncate(MULTIPART_BYTES)
         client.meta.events.register("before-call.s3.UploadPart", _answer(403, "AccessDenied", ""))
-        with pytest.raises(StoreUnavailable, match=r"put s3://objects-\w+/k: AccessDenied \(HTTP 403"):
-            store.put("k", file, JPEG)
+        client.meta.events.register("before-call.s3.PutObject", _answer(403, "AccessDenied", ""))
+        for body in (file, b"small"):
+            with pytest.raises(StoreRefused, match=r"put s3://objects-\w+/k: AccessDenied \(HTTP 403"):
+                store.put("k", body, JPEG)
         with pytest.raises(ObjectMissing):
             store.get("k")
 

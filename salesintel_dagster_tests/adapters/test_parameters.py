@@ -13,6 +13,7 @@ from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.adapters.parameters import read_source_config
 from salesintel_dagster.adapters.source_config import ApiConfig, DatabaseConfig, parse_source_config
 from salesintel_dagster.domain.errors import SalesIntelError, SettingInvalid, SourceUnavailable
+from salesintel_dagster.domain.redaction import Redaction
 from salesintel_dagster.domain.rest_source import RestMapping, RestParameters
 from salesintel_dagster.domain.source import SourceMapping
 
@@ -224,6 +225,16 @@ class TestRead:
         ssm = aws.client("ssm")
         ssm.put_parameter(Name=NAME, Value=_text(), Type="SecureString")
         assert read_source_config(ssm, NAME) == parse_source_config(NAME, _text())
+
+    @pytest.mark.parametrize("text", [_text(), json.dumps(API)], ids=["password", "token"])
+    def test_its_secret_is_removed_from_every_text_from_then_on(self, aws: AwsClients, text: str) -> None:
+        """I4"""
+        redact, told = Redaction(), f"the driver got {CANARY} of us"
+        assert redact(told) == told
+        ssm = aws.client("ssm")
+        ssm.put_parameter(Name=NAME, Value=text, Type="SecureString")
+        read_source_config(ssm, NAME)
+        assert redact(told) == Redaction()(told) == "the driver got [redacted] of us"
 
     def test_a_parameter_that_is_not_there_says_what_to_store(self, aws: AwsClients) -> None:
         """I2"""

@@ -7,6 +7,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -17,7 +18,9 @@ import pytest
 from botocore.config import Config
 from PIL import Image
 
+from salesintel_dagster.adapters import titan as adapter
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
+from salesintel_dagster.adapters.pixel_room import PixelRoom
 from salesintel_dagster.adapters.titan import PREPROCESS_VERSION, TitanEmbedder, fitted_image
 from salesintel_dagster.domain.embedding import checked_vector
 from salesintel_dagster.domain.errors import EmbedderUnusable, EmbeddingFailure, EmbeddingRefused, EmbeddingTransient
@@ -424,6 +427,30 @@ def test_shrinking_is_deterministic_and_keeps_the_orientation_tag():
     assert fitted_image(image) == fitted_image(image)
     with Image.open(BytesIO(fitted_image(image))) as shrunk:
         assert shrunk.getexif()[0x0112] == 6
+
+
+@pytest.mark.parametrize(
+    "sizes, together",
+    [([(2100, 10)] * 2, True), ([(3000, 20)] * 2, False), ([(4000, 40), (2100, 10)], False)],
+    ids=["both fit", "one fits", "one is larger than the room"],
+)
+def test_no_more_pixels_are_decoded_at_once_than_there_is_room_for(
+    sizes: list[tuple[int, int]], *, together: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """B8: five pictures of 40 megapixels, 100 KB each, took 2.3 GB."""
+    meeting = threading.Barrier(len(sizes))
+
+    def met(_picture: Image.Image) -> bool:
+        try:
+            meeting.wait(5 if together else 0.05)
+        except threading.BrokenBarrierError:
+            return False
+        return True
+
+    monkeypatch.setattr(adapter, "_scaled", met)
+    monkeypatch.setattr(adapter, "_ROOM", PixelRoom(100_000))
+    with ThreadPoolExecutor(len(sizes)) as pool:
+        assert list(pool.map(fitted_image, [picture(*size) for size in sizes])) == [together] * len(sizes)
 
 
 def test_a_large_image_that_is_cut_off_is_unreadable():

@@ -19,7 +19,7 @@ from salesintel_dagster.domain.image_urls import (
     parse_image_url,
     redirected,
 )
-from salesintel_dagster.domain.images import JPEG_END, ImageKind, image_key, is_whole, read_header
+from salesintel_dagster.domain.images import JPEG_END, MAX_PACKED_TEXTS, ImageKind, image_key, is_whole, read_header
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster_tests.fakes.hostile_urls import FORBIDDEN, PRIVATE, REFUSED_URLS
 from salesintel_dagster_tests.fakes.images import picture
@@ -234,6 +234,26 @@ def test_two_frames_or_endless_scans_or_filling_are_refused_before_any_decode() 
         with pytest.raises(ImageRefused) as refused:
             read_header(data)
         assert refused.value.status is ImageStatus.NOT_AN_IMAGE
+
+
+@pytest.mark.parametrize("name", [b"zTXt", b"iTXt", b"iCCP"])
+@pytest.mark.parametrize("place", [b"IDAT", b"IEND"])
+def test_a_png_with_more_packed_texts_than_any_picture_has_is_refused(name: bytes, place: bytes) -> None:
+    """B8: 60 KB of them became 63 MB in each of the threads."""
+    data = _encoded("png")
+    at = data.index(place) - 4
+    packed = b"k\0\0" + zlib.compress(bytes(1_000_000))
+    text = struct.pack(">I", len(packed)) + name + packed + struct.pack(">I", zlib.crc32(name + packed))
+    few = data[:at] + text * MAX_PACKED_TEXTS + data[at:]
+    assert is_whole(few, read_header(few))
+    many = data[:at] + text * (MAX_PACKED_TEXTS + 1) + data[at:]
+    if place == b"IDAT":  # before anybody else reads the header
+        with pytest.raises(ImageRefused, match="texts before its pixels"):
+            read_header(many)
+        return
+    header = read_header(many)
+    with pytest.raises(ImageRefused, match="texts"):
+        is_whole(many, header)
 
 
 def _encoded(mode: str) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from salesintel_dagster.adapters.object_store import FolderObjectStore
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.columns import IMAGE_SCHEMA, RAW_SCHEMA
-from salesintel_dagster.domain.errors import ImageRefused, ImageTransient, ObjectMissing, StoreUnavailable
+from salesintel_dagster.domain.errors import ImageRefused, ImageTransient, ObjectMissing, StoreRefused, StoreUnavailable
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.retry import JITTER_SHARE, RetryPolicy
 from salesintel_dagster.flows.export.host_slots import HostSlots
@@ -346,6 +346,17 @@ def test_a_store_that_takes_no_image_keeps_the_sale_with_its_status():
     assert [row["image_status"] for row in day.rows()] == ["STORE_FAILED", "NO_URL"]
     assert done.tally.failures == {"STORE_FAILED": 1, "NO_URL": 1}
     assert day.rows()[0]["image_s3_key"] is None
+
+
+def test_a_store_that_we_may_not_write_to_is_not_asked_again_image_by_image():
+    """B17: a missing permission; with 7 s of waits each, 100,000 images would take a day and a half to say so."""
+    store = InMemoryObjectStore()
+    day = Day([url("a"), url("b")], store=store)
+    store.fail("put", StoreRefused("put: AccessDenied"), times=None, only="images/")
+    clock = HeldClock()
+    day.run(ScriptedImages(), clock=clock.clock)
+    assert [row["image_status"] for row in day.rows()] == ["STORE_FAILED"] * 2
+    assert (clock.sleeps, store.count("put", "images/")) == ([], 2)
 
 
 @pytest.mark.parametrize("product", ["../../x", "a/b", "p" * 1024, "a\0b", "\U0001f45f"])

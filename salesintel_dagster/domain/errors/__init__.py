@@ -21,10 +21,12 @@ No error text carries a secret, a row's content or a URL with its query.
     |   |-- KeyInvalid               a key breaks the rules; nothing was asked of the store
     |   |-- ObjectMissing
     |   |-- StoreUnavailable
+    |   |   `-- StoreRefused         permission: trying again at once is in vain
     |   `-- StagesMisaligned         the staged data sets of a day do not speak of the same sales
     |-- TableError                   the Iceberg table
     |   |-- CommitConflict           another writer was first, more often than we retry
     |   |-- TableUnavailable         catalog or storage out of reach within the deadline
+    |   |   `-- TableRefused         permission: trying again at once is in vain
     |   |-- EmptyReplacement         zero rows would replace a day that has rows
     |   |-- DuplicateKeys            one frame holds a key twice
     |   |-- OutsideScope             a row is of another day, tenant or source than the one being replaced
@@ -122,8 +124,10 @@ from salesintel_dagster.domain.errors.stores import (
     SchemaDrift,
     StagesMisaligned,
     StoreError,
+    StoreRefused,
     StoreUnavailable,
     TableError,
+    TableRefused,
     TableUnavailable,
     UpkeepRefused,
 )
@@ -178,8 +182,10 @@ __all__ = [
     "SourceUnavailable",
     "StagesMisaligned",
     "StoreError",
+    "StoreRefused",
     "StoreUnavailable",
     "TableError",
+    "TableRefused",
     "TableUnavailable",
     "TenantMismatch",
     "UpkeepRefused",

@@ -21,6 +21,10 @@ class StoreUnavailable(StoreError):
     """The object store did not answer within its retries."""
 
 
+class StoreRefused(StoreUnavailable):
+    """These credentials may not do that: trying again at once is in vain."""
+
+
 class StagesMisaligned(StoreError):
     """The staged data sets of a day do not speak of the same sales; the message names the one to make again."""
 
@@ -35,6 +39,10 @@ class CommitConflict(TableError):
 
 class TableUnavailable(TableError):
     """Catalog or storage out of reach within the deadline; nothing was committed."""
+
+
+class TableRefused(TableUnavailable):
+    """These credentials may not do that in catalog or storage: trying again at once is in vain."""
 
 
 class EmptyReplacement(TableError):

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from salesintel_dagster.domain.clock import Clock
-from salesintel_dagster.domain.errors import ImageFailure, ImageTransient, StoreUnavailable
+from salesintel_dagster.domain.errors import ImageFailure, ImageTransient, StoreRefused, StoreUnavailable
 from salesintel_dagster.domain.images import ImageKind
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher, ObjectStore
@@ -65,7 +65,8 @@ class ImageDownload:
 
     def _waited(self, failure: ImageFailure | StoreUnavailable, attempts: int, started: float) -> bool:
         """Sleep until the next try; False where there is none."""
-        if self._stopped or not isinstance(failure, ImageTransient | StoreUnavailable):
+        final = isinstance(failure, StoreRefused) or not isinstance(failure, ImageTransient | StoreUnavailable)
+        if self._stopped or final:
             return False
         after = failure.retry_after_seconds if isinstance(failure, ImageTransient) else None
         elapsed = self._clock.monotonic() - started

@@ -1,0 +1,102 @@
+"""An image host with a good certificate that means harm: what OpenSSL would do for as long as it is sent."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from salesintel_dagster.adapters.http_images import HttpImageFetcher
+from salesintel_dagster.adapters.pinned_sockets import PinnedSockets, system_connect
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK
+from salesintel_dagster.domain.errors import ImageTransient
+from salesintel_dagster.domain.outcome import ImageStatus
+from salesintel_dagster_tests.certificates import Authority
+from salesintel_dagster_tests.fakes.hostile_server import Answer, HostileServer, response
+from salesintel_dagster_tests.fakes.images import picture
+
+URL = "https://images.example.com"
+DEADLINE = 5.0
+TICKETS = 2_000
+"""Half a megabyte; Python's server sends two. Each costs its receiver 10 us."""
+
+
+class Host:
+    """An image host behind TLS, and the fetcher that asks it."""
+
+    def __init__(self, authority: Authority) -> None:
+        self.context = authority.signed("images", "DNS:images.example.com").server_context()
+        self.server = HostileServer(self.context)
+        sockets = PinnedSockets(
+            frozenset(),
+            SYSTEM_CLOCK,
+            resolve=lambda _host, _port: ["93.184.216.34"],
+            connect=lambda _address, _port, seconds: system_connect("127.0.0.1", self.server.port, seconds),
+            tls=ssl.create_default_context(cafile=str(authority.file)),
+        )
+        self.fetcher = HttpImageFetcher(max_bytes=1_000_000, max_pixels=1_000_000, sockets=sockets)
+
+    def answer(self, path: str, answer: Answer) -> str:
+        self.server.url(path, answer)
+        return f"{URL}{path}"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    made = Host(Authority(tmp_path))
+    yield made
+    made.fetcher.close()
+    made.server.close()
+
+
+def test_a_flood_of_session_tickets_ends_long_before_the_deadline(host: Host):
+    """B5: they count as no data, so that OpenSSL reads on past any timeout while more of them come."""
+    host.context.num_tickets = TICKETS
+    url = host.answer("/a", lambda connection: bool(connection.recv(1)))
+    started = time.monotonic()
+    with pytest.raises(ImageTransient) as failed:
+        host.fetcher.fetch(url, DEADLINE)
+    assert (failed.value.status, failed.value.reason) == (
+        ImageStatus.CONNECTION_ERROR,
+        "images.example.com: ConnectionAbortedError",
+    )
+    assert time.monotonic() - started < DEADLINE / 2
+
+
+def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_one_behind_tls_either(host: Host):
+    """B13: it came along with the first one, and lies decrypted or not where no poll of the socket sees it."""
+
+    def two_at_once(connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        head, body = response(picture(1)).split(b"\r\n\r\n")[0] + b"\r\n\r\n", picture(1)
+        for record in (head, body, response(picture(2))):
+            connection.sendall(record)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        connection.recv(1)
+
+    first, second = host.answer("/a", two_at_once), host.answer("/b", response(picture(3)))
+    assert host.fetcher.fetch(first, DEADLINE).data == picture(1)
+    assert host.fetcher.fetch(second, DEADLINE).data == picture(3)
+
+
+def test_many_records_make_one_picture_and_one_connection_serves_many(host: Host):
+    large = picture(1, "NOISE", (700, 700))
+    assert len(large) > 10 * 16_384
+    url = host.answer("/a", response(large))
+    assert [host.fetcher.fetch(url, DEADLINE).data == large for _ in range(3)] == [True] * 3
+    assert host.server.connections == 1
+
+
+def test_a_body_cut_off_behind_tls_is_worth_another_try(host: Host):
+    """B13"""
+    whole = response(picture(1))
+
+    def cut(connection: socket.socket) -> None:
+        connection.sendall(whole[:-100])
+
+    with pytest.raises(ImageTransient, match="ConnectionResetError"):
+        host.fetcher.fetch(host.answer("/a", cut), DEADLINE)
