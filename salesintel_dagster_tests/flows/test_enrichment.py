@@ -76,7 +76,7 @@ class TestWork:
         assert world.states() == {"DONE": 4}
 
     def test_the_ledger_is_asked_for_ten_batches_at_once_and_no_lease_is_prolonged_that_is_fresh(self):
-        """41 calls one after the other were 4 of 5 seconds of 1,000 products at 100 a request."""
+        """A round reads ten items and writes each twice: three answers' time, not thirty."""
         world = EnrichmentWorld(concurrency=10)
         together = threading.Barrier(10, timeout=5)
 

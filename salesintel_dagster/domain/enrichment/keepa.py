@@ -27,7 +27,7 @@ NO_VALUES = frozenset({-1, -2})
 PRICE_POSITIONS = {"amazon": 0, "new": 1, "used": 2, "list": 4}
 RANK_POSITION = 3
 """Positions in `stats.current` (CsvType of the Java client). The buy box's, 18, is filled in only for requests with
-`buybox` (two more tokens a product) or `offers` (six for ten): docs/decisions/0012-enrichment.md."""
+`buybox` (two more tokens a product) or `offers` (more still): docs/decisions/0012-enrichment.md."""
 UNKNOWN_TYPES = frozenset({3, 4})
 """productType INACCESSIBLE and INVALID: the ASIN is known and nothing about it."""
 DOMAINS = {
