@@ -10,3 +10,7 @@ The map, in the order in which data and dependencies flow:
     local        the embedded world for a machine without a cloud account
     commands     the `salesintel` command line
 """
+
+from salesintel_dagster.allocation import give_big_buffers_back
+
+give_big_buffers_back()

@@ -5,7 +5,6 @@ import os
 
 import dagster as dg
 
-from salesintel_dagster.adapters.allocator import give_big_buffers_back
 from salesintel_dagster.defs import (
     alerts,
     carousel_sync,
@@ -38,8 +37,6 @@ def build(settings: Settings, **overrides: object) -> dg.Definitions:
         ),
     )
 
-
-give_big_buffers_back()
 
 defs = build(Settings.from_environment(os.environ))
 
