@@ -3,8 +3,8 @@
 Paths are the file system's own (`bucket/key`, or absolute), so that `file:`, `s3:` and `s3a:` forms of one place are
 equal. Only names that Iceberg writers give are looked at. Imports pyiceberg: import it lazily.
 
-Each live file must be known by name, lest it be removed, and each day has a file of its own, so that replacing it spares
-the others: the work grows with the table's age. What a manifest names is read once an upkeep, not nine times.
+Each live file must be known by name, lest it be removed, and each day has a file of its own, so that replacing it
+spares the others: the work grows with the table's age. A manifest is read once an upkeep, not nine times.
 """
 
 from __future__ import annotations
