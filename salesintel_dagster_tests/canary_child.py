@@ -107,7 +107,7 @@ def let_the_driver_babble() -> None:
 
     def babble(**named: object) -> NoReturn:
         note("babbled", named["host"])
-        raise RuntimeError(f"the driver was given {named}")
+        raise RuntimeError(f"the driver was given {' and '.join(map(str, named.values()))}")
 
     smartgo.psycopg = SimpleNamespace(connect=babble, Error=psycopg.Error)
 

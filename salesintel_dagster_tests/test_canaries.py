@@ -66,7 +66,8 @@ class Deployment:
             **SECRETS,
         }
         assert call("deploy", "--apply", environment=self.environment).code == 0
-        config = json.dumps({**self.place, "username": "nobody", "password": f"{MARK}-db"})
+        shop = {"username": "nobody", "password": f"{MARK}-db", "tenant": "carousel-labs"}  # else nobody asks it
+        config = json.dumps({**self.place, **shop})
         self.listen()
         self.clients.client("ssm").put_parameter(
             Name=f"/tf/{self.stage}/smartgo/database/config", Value=config, Type="SecureString"

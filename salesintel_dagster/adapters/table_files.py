@@ -2,6 +2,9 @@
 
 Paths are the file system's own (`bucket/key`, or absolute), so that `file:`, `s3:` and `s3a:` forms of one place are
 equal. Only names that Iceberg writers give are looked at. Imports pyiceberg: import it lazily.
+
+Each live file must be known by name, lest it be removed, and each day has a file of its own, so that replacing it
+spares the others: the work grows with the table's age. A manifest is read once an upkeep, not nine times.
 """
 
 from __future__ import annotations
@@ -42,8 +45,11 @@ class TableFiles:
     UpkeepRefused where the files are not this table's alone, or references cannot be matched with what is listed.
     """
 
-    def __init__(self, catalog: Catalog, table: Table) -> None:
+    def __init__(self, catalog: Catalog, table: Table, named: dict[str, list[str]] | None = None) -> None:
+        """`named` keeps what the manifests name, by their paths, for the next one of the same table."""
         self._io = table.io
+        self._named = {} if named is None else named
+        self._seen: set[str] = set()
         filesystem, root = self._place(table.location())
         self._filesystem = filesystem
         before = self._live(table)
@@ -56,6 +62,8 @@ class TableFiles:
                 f"{lost[0]}; while that is so, no file is removed"
             )
         self.referenced = before | self._retained(catalog.load_table(table.name()))
+        for gone in self._named.keys() - self._seen:
+            del self._named[gone]
         self._refuse_strangers(table)
 
     def remove(self, files: Iterable[StoredFile]) -> int:
@@ -123,10 +131,14 @@ class TableFiles:
                 raise
 
         def files(manifest: ManifestFile) -> list[str]:
-            return [entry.data_file.file_path for entry in manifest.fetch_manifest_entry(self._io)]
+            if manifest.manifest_path not in self._named:  # written once and never changed
+                entries = manifest.fetch_manifest_entry(self._io)
+                self._named[manifest.manifest_path] = [entry.data_file.file_path for entry in entries]
+            return self._named[manifest.manifest_path]
 
         for found in _parallel(lambda one: read(lambda: one.manifests(self._io)), snapshots):
             manifests |= {manifest.manifest_path: manifest for manifest in found}
+        self._seen |= manifests.keys()
         data = _parallel(lambda one: read(lambda: files(one)), manifests.values())
         lists = [snapshot.manifest_list for snapshot in snapshots]
         return {self._path(location) for location in (*lists, *manifests, *chain.from_iterable(data))}

@@ -65,6 +65,7 @@ class IcebergTableKeeper(TableKeeper):
         self._managed = managed
         self._attempts = CommitAttempts(clock, retry)
         self._opened: Catalog | None = None
+        self._named: dict[str, list[str]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -127,7 +128,7 @@ class IcebergTableKeeper(TableKeeper):
         snapshots = table_facts.snapshot_facts(table)
         found, refused = None, ""
         try:
-            found = None if managed else table_files.TableFiles(self._catalog(), table)
+            found = None if managed else table_files.TableFiles(self._catalog(), table, self._named)
         except UpkeepRefused as error:
             refused = str(error)
         last = table.properties.get(LAST_UPKEEP)
@@ -208,6 +209,6 @@ class IcebergTableKeeper(TableKeeper):
         table = self._load()
         if table is None or self._left_to_aws(table):
             return StepDone(Step.REMOVE, skipped=LEFT_TO_AWS if table else NEVER_MADE)
-        files = TableFiles(self._catalog(), table)
+        files = TableFiles(self._catalog(), table, self._named)
         chosen = files_to_remove(files.stored, files.referenced, now, rules)
         return StepDone(Step.REMOVE, files.remove(chosen), sum(file.bytes for file in chosen))

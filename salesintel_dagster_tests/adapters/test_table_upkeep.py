@@ -10,9 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import ManifestEntry, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
+from salesintel_dagster.adapters.table_files import TableFiles
 from salesintel_dagster.adapters.table_transaction import OneCopyTransaction
 from salesintel_dagster.adapters.table_upkeep import LAST_UPKEEP, IcebergTableKeeper
 from salesintel_dagster.domain.errors import CommitConflict, TableUnavailable, UpkeepRefused
@@ -331,6 +334,31 @@ class TestRemoval:
         assert after.to_remove == ()
         assert whole(catalog) == rows
         assert_every_retained_snapshot_can_be_read(catalog)
+
+    def test_what_a_manifest_names_is_read_once_and_forgotten_with_it(
+        self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each upkeep of ten years of daily files read them nine times."""
+        read: list[str] = []
+        fetch = ManifestFile.fetch_manifest_entry
+
+        def counted(manifest: ManifestFile, io: FileIO) -> list[ManifestEntry]:
+            read.append(manifest.manifest_path)
+            return fetch(manifest, io)
+
+        scattered(catalog)
+        named: dict[str, list[str]] = {}
+        monkeypatch.setattr(ManifestFile, "fetch_manifest_entry", counted)
+        found = [TableFiles(catalog, catalog.load_table(SALES), named).referenced for _ in range(2)]
+        assert found[0] == found[1]
+        assert len(read) == len(set(read)) == len(named) > 1
+        monkeypatch.undo()
+        keeper = keeper_of(catalog)
+        keeper.survey(RULES, later())
+        assert keeper._named == named
+        keeper._named["file:///a-manifest-that-no-metadata-knows-any-more.avro"] = []
+        keeper.remove(RULES, later())
+        assert keeper._named == named
 
     def test_what_a_writer_may_just_have_written_stays(self, catalog: Catalog) -> None:
         scattered(catalog)

@@ -112,11 +112,22 @@ def died_at(folder: Path, tick: Tick, name: str, point: str) -> dict[str, object
     return {"ended": ended, "runs": json.loads(told.read_text())}
 
 
+def clock_set_back(folder: Path) -> dict[str, object]:
+    """Tick, set the clock back by a quarter of an hour, and tick on from there, past the night once more."""
+    home = folder / "set-back"
+    shutil.copytree(folder / "before", home)
+    told = home / "runs.json"
+    times = [NIGHT + timedelta(minutes=minutes) for minutes in (1, -14, 1, 16, 61)]
+    ended = in_a_fork(lambda: daemon(home, tick_schedules, times, {}, told))
+    return {"ended": ended, "runs": json.loads(told.read_text())}
+
+
 def main() -> None:
     """Go through every case."""
     folder = Path(sys.argv[1])
     prepare(folder / "before")  # in this process: what it imports, no fork imports again
     found = {f"smartgo_nightly {at}": died_at(folder, tick_schedules, "smartgo_nightly", at) for at in OF_SCHEDULES}
+    found["clock set back"] = clock_set_back(folder)
     found["no crash"] = died_at(folder, tick_sensors, "smartgo_missing_days", "-")
     for name in ("smartgo_missing_days", "carousel_sync_queue"):
         found |= {f"{name} {at}": died_at(folder, tick_sensors, name, at) for at in OF_SENSORS}

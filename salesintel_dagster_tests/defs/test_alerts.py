@@ -215,6 +215,18 @@ class TestSinks:
         world.tick()
         assert partitions_told(world.told()) == [day.isoformat() for day in wanted]
 
+    def test_a_run_stays_green_whatever_becomes_of_its_alert(self, world: World):
+        """J10"""
+        run = export(world, DAY, lambda: None)
+        world.sink.down = True
+        world.tick()
+        assert world.instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.SUCCESS
+        assert world.sink.sent == []
+        world.sink.down = False
+        world.tick()
+        assert len(world.sink.sent) == 1
+        assert world.instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.SUCCESS
+
     def test_a_sink_that_dies_half_way_goes_on_from_there(self, world: World):
         """J10"""
         world.evaluate(*days(5))

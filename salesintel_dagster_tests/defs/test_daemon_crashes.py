@@ -1,4 +1,4 @@
-"""J3, F22: Dagster's daemon dies at each of its debug crash points; the next one leaves no day out and none twice."""
+"""J3, J13, F22: Dagster's daemon dies at each debug crash point; the next one leaves no day out and none twice."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ def test_j3_a_schedule_tick_that_dies_exports_its_day_once(found: Found):
         case = found[f"smartgo_nightly {point}"]
         assert case["ended"] == SIGKILL, point
         assert case["runs"] == [["smartgo_daily_export", day, "QUEUED"]], point
+
+
+def test_j13_a_clock_that_is_set_back_over_the_night_exports_its_day_once(found: Found):
+    day = str(NIGHT.date().fromordinal(NIGHT.date().toordinal() - 1))
+    assert found["clock set back"] == {"ended": 0, "runs": [["smartgo_daily_export", day, "QUEUED"]]}
 
 
 def test_j3_a_sensor_tick_that_dies_asks_for_each_missing_day_once(found: Found):

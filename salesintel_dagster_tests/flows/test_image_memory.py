@@ -13,6 +13,7 @@ from salesintel_dagster.domain.images import ImageKind
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher
 from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster.flows.export.host_patience import HostPatience
 from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_download import MAX_KEYS_REMEMBERED, ImageDownload
 from salesintel_dagster.flows.export.image_jobs import ImageJobs
@@ -40,7 +41,7 @@ class Forgetful(InMemoryObjectStore):
 
 
 def jobs(fetcher: ImageFetcher) -> ImageJobs:
-    download = ImageDownload(fetcher, Forgetful(), RetryPolicy(), SYSTEM_CLOCK)
+    download = ImageDownload(fetcher, Forgetful(), RetryPolicy(), HostPatience(5, 5), SYSTEM_CLOCK)
     return ImageJobs(download, HostSlots(4, 4), OutcomeIndex(), refetch=False)
 
 

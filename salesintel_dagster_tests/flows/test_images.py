@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from salesintel_dagster.adapters.object_store import FolderObjectStore
-from salesintel_dagster.domain.clock import SYSTEM_CLOCK
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.columns import IMAGE_SCHEMA, RAW_SCHEMA
 from salesintel_dagster.domain.errors import ImageRefused, ImageTransient, ObjectMissing, StoreRefused, StoreUnavailable
 from salesintel_dagster.domain.outcome import ImageStatus
+from salesintel_dagster.domain.ports import FetchedImage
 from salesintel_dagster.domain.retry import JITTER_SHARE, RetryPolicy
+from salesintel_dagster.flows.export.host_patience import SECONDS_OF_A_HOST, SECONDS_OF_ALL_HOSTS
 from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_manifest import BATCHES_IN_FLIGHT
 from salesintel_dagster.flows.export.images import ImageLimits
@@ -324,6 +326,54 @@ def test_a_crash_in_a_download_leaves_the_earlier_manifest_as_it_was():
     with pytest.raises(Crash):
         day.run(fetcher, refetch=True)
     assert store.objects[day.staged.key(PRODUCT_IMAGES, DAY)] == before
+
+
+class Hanging(ScriptedImages):
+    """Hosts that begin with `hang` use up the whole deadline of each image."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def fetch(self, url: str, deadline_seconds: float) -> FetchedImage:
+        given = super().fetch(url, deadline_seconds)
+        if url.startswith("https://hang"):
+            self._clock.sleep(deadline_seconds)
+            raise ImageTransient(ImageStatus.TIMEOUT, "did not answer in time")
+        return given
+
+
+ONE_BY_ONE = ImageLimits(1, 1, RetryPolicy())
+IMAGES_OF_A_HOST = int(SECONDS_OF_A_HOST / ONE_BY_ONE.retry.deadline_seconds)
+IMAGES_OF_ALL_HOSTS = int(SECONDS_OF_ALL_HOSTS / ONE_BY_ONE.retry.deadline_seconds)
+
+
+def test_a_host_that_hangs_costs_the_day_an_hour_whatever_its_number_of_images():
+    """B5: 5,000 of them took 8 hours, and a run has 4; the next run asks again."""
+    clock = HeldClock().clock
+    fetcher = Hanging(clock)
+    urls = [url(n, "hang.example.com") for n in range(IMAGES_OF_A_HOST + 10)] + [url("a"), url("b")]
+    day = Day(urls)
+    done = day.run(fetcher, ONE_BY_ONE, clock)
+    assert sum("hang" in asked for asked in fetcher.calls) == IMAGES_OF_A_HOST
+    assert (done.tally.ok, done.tally.failures) == (2, {"TIMEOUT": IMAGES_OF_A_HOST + 10})
+    assert (day.rows()[-3]["attempts"], day.rows()[-3]["image_reason"]) == (
+        0,
+        "hang.example.com was not asked: it kept others waiting too long",
+    )
+    assert clock.monotonic() == SECONDS_OF_A_HOST
+
+
+def test_many_hosts_that_hang_cost_the_day_no_more_and_good_ones_are_asked_on():
+    """B5: a stranger has as many names as he likes."""
+    clock = HeldClock().clock
+    fetcher = Hanging(clock)
+    hanging = [url("a", f"hang{n}.example.com") for n in range(IMAGES_OF_ALL_HOSTS + 10)]
+    day = Day([url("a"), *hanging, url("b"), url("c", "unknown.example.com")])
+    done = day.run(fetcher, ONE_BY_ONE, clock)
+    assert sum("hang" in asked for asked in fetcher.calls) == IMAGES_OF_ALL_HOSTS
+    assert [row["image_status"] for row in day.rows()[-2:]] == ["ok", "TIMEOUT"]
+    assert done.tally.ok == 2
 
 
 def test_a_store_that_fails_twice_and_then_works_costs_two_waits():

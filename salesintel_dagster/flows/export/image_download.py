@@ -15,6 +15,7 @@ from salesintel_dagster.domain.images import ImageKind
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher, ObjectStore
 from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster.flows.export.host_patience import HostPatience, host_of
 from salesintel_dagster.flows.export.image_outcomes import ImageOutcome, StoredImage
 
 Landed = Callable[[str, StoredImage, bytes], None]
@@ -27,11 +28,12 @@ MAX_KEYS_REMEMBERED = 10_000
 class ImageDownload:
     """Fetches and stores images; safe to share between threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the port list of a stage's part, as `fetch_images` makes it
         self,
         fetcher: ImageFetcher,
         store: ObjectStore,
         retry: RetryPolicy,
+        patience: HostPatience,
         clock: Clock,
         landed: Landed | None = None,
     ) -> None:
@@ -40,6 +42,7 @@ class ImageDownload:
         self._retry = retry
         self._clock = clock
         self._landed = landed
+        self._patience = patience
         self._stored: set[bytes] = set()
         self._storing: set[str] = set()
         self._changed = threading.Condition()
@@ -51,6 +54,9 @@ class ImageDownload:
 
     def outcome_of(self, tenant_id: str, url: str) -> ImageOutcome:
         """Try until there is an image, a final answer, or no time left; the caller's slot is held all the while."""
+        host = host_of(url)
+        if self._patience.has_ended(host):
+            return ImageOutcome(ImageStatus.TIMEOUT, reason=f"{host} was not asked: it kept others waiting too long")
         started = self._clock.monotonic()
         attempts = 0
         while True:
@@ -58,9 +64,12 @@ class ImageDownload:
             try:
                 remaining = self._retry.deadline_seconds - (self._clock.monotonic() - started)
                 fetched = self._fetcher.fetch(url, remaining)
+                self._patience.answered(host)
                 return self._kept(tenant_id, fetched, attempts)
             except ImageFailure as failure:
                 if not self._waited(failure, attempts, started):
+                    if isinstance(failure, ImageTransient):
+                        self._patience.lost(host, self._clock.monotonic() - started)
                     return ImageOutcome(failure.status, attempts, reason=failure.reason)
 
     def _waited(self, failure: ImageFailure | StoreUnavailable, attempts: int, started: float) -> bool:

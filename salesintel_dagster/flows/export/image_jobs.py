@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from salesintel_dagster.domain.errors import ImageRefused
-from salesintel_dagster.domain.image_urls import parse_image_url
 from salesintel_dagster.domain.outcome import ImageStatus, Tally
+from salesintel_dagster.flows.export.host_patience import host_of
 from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_download import ImageDownload
 from salesintel_dagster.flows.export.image_outcomes import ImageOutcome, OutcomeIndex, UrlId
@@ -82,7 +81,7 @@ class ImageJobs:
         if known is not None and not self._refetch:
             self._end(job, known)
         else:
-            self._slots.submit(_host(url), self._task(job, tenant_id, url, known))
+            self._slots.submit(host_of(url), self._task(job, tenant_id, url, known))
         return job
 
     def _ended_job(self, of_url: UrlId) -> ImageJob | None:
@@ -156,11 +155,3 @@ class ImageJobs:
         with self._changed:
             self._crash = self._crash or crash
             self._changed.notify_all()
-
-
-def _host(url: str) -> str:
-    """Return the host whose slots the URL takes; one that will be refused takes nobody's for long."""
-    try:
-        return parse_image_url(url).host
-    except ImageRefused:
-        return url.partition("://")[2].partition("/")[0][:253]

@@ -15,6 +15,7 @@ from salesintel_dagster.domain.outcome import Tally
 from salesintel_dagster.domain.ports import ImageFetcher, ObjectStore
 from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.flows.export.embedding_work import EmbeddingWork
+from salesintel_dagster.flows.export.host_patience import HostPatience
 from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_download import ImageDownload
 from salesintel_dagster.flows.export.image_jobs import ImageJobs
@@ -79,7 +80,9 @@ def fetch_images(  # noqa: PLR0913 - the port list of the stage, as its caller r
         landing = None if known.count else embedding
         if landing is not None:
             landing.begin(raw.metadata.num_rows)
-        download = ImageDownload(fetcher, store, limits.retry, run.clock, None if landing is None else landing.land)
+        patience = HostPatience(limits.concurrency, limits.concurrency_per_host)
+        landed = None if landing is None else landing.land
+        download = ImageDownload(fetcher, store, limits.retry, patience, run.clock, landed)
         slots = HostSlots(limits.concurrency, limits.concurrency_per_host)
         jobs = ImageJobs(download, slots, known, refetch=refetch)
         with ImageManifest(run, jobs, raw, landing) as manifest:

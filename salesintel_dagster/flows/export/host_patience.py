@@ -1,0 +1,53 @@
+"""How long hosts that do not answer may keep a day waiting. Thread-safe; knows nothing of what is asked of them.
+
+Without an end, 5,000 images of a host that hangs take 5 threads of 30 s each more than 8 hours, and a run has 4.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from salesintel_dagster.domain.errors import ImageRefused
+from salesintel_dagster.domain.image_urls import parse_image_url
+
+SECONDS_OF_A_HOST = 3600.0
+"""An hour in which all its threads wait for nothing: an outage may last that long, and its images come after it."""
+SECONDS_OF_ALL_HOSTS = 7200.0
+"""A stranger may have a host for every image. When these are used up, only hosts that gave an image are asked."""
+
+
+class HostPatience:
+    """The time that a day has for images that came to nothing, of `threads` in all and so many for one host."""
+
+    def __init__(self, threads: int, threads_of_a_host: int) -> None:
+        self._of_host = SECONDS_OF_A_HOST * threads_of_a_host
+        self._of_all = SECONDS_OF_ALL_HOSTS * threads
+        self._lost: dict[str, float] = {}
+        self._all_lost = 0.0
+        self._good: set[str] = set()
+        self._lock = threading.Lock()
+
+    def has_ended(self, host: str) -> bool:
+        """Tell whether the host is asked no more today."""
+        with self._lock:
+            too_many = self._all_lost >= self._of_all and host not in self._good
+            return too_many or self._lost.get(host, 0.0) >= self._of_host
+
+    def lost(self, host: str, seconds: float) -> None:
+        """Note the time of an image that might have come and did not."""
+        with self._lock:
+            self._lost[host] = self._lost.get(host, 0.0) + seconds
+            self._all_lost += seconds
+
+    def answered(self, host: str) -> None:
+        """Note that the host gave an image."""
+        with self._lock:
+            self._good.add(host)
+
+
+def host_of(url: str) -> str:
+    """Return the host whose slots and patience the URL takes; one that will be refused takes nobody's for long."""
+    try:
+        return parse_image_url(url).host
+    except ImageRefused:
+        return url.partition("://")[2].partition("/")[0][:253]
