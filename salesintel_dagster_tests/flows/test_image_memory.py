@@ -13,8 +13,8 @@ from salesintel_dagster.domain.images import ImageKind
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher
 from salesintel_dagster.domain.retry import RetryPolicy
-from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.host_patience import HostPatience
+from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_download import ImageDownload, ImageOutcome, StoredImage
 from salesintel_dagster.flows.export.image_jobs import ImageJob, ImageJobs
 from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
