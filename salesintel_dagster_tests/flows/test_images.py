@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from salesintel_dagster.domain.errors import ImageRefused, ImageTransient, Objec
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage
 from salesintel_dagster.domain.retry import JITTER_SHARE, RetryPolicy
-from salesintel_dagster.flows.export.host_patience import SECONDS_OF_A_HOST, SECONDS_OF_ALL_HOSTS
+from salesintel_dagster.flows.export.host_patience import SECONDS_OF_A_HOST, SECONDS_OF_ALL_HOSTS, SLOW_SECONDS
 from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_manifest import BATCHES_IN_FLIGHT
 from salesintel_dagster.flows.export.images import ImageLimits
@@ -329,7 +330,7 @@ def test_a_crash_in_a_download_leaves_the_earlier_manifest_as_it_was():
 
 
 class Hanging(ScriptedImages):
-    """Hosts that begin with `hang` use up the whole deadline of each image."""
+    """Hosts `hang...` use up the whole deadline of each image, hosts `drip...` give it a second before that."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -337,6 +338,8 @@ class Hanging(ScriptedImages):
 
     def fetch(self, url: str, deadline_seconds: float) -> FetchedImage:
         given = super().fetch(url, deadline_seconds)
+        if url.startswith("https://drip"):
+            self._clock.sleep(deadline_seconds - 1)
         if url.startswith("https://hang"):
             self._clock.sleep(deadline_seconds)
             raise ImageTransient(ImageStatus.TIMEOUT, "did not answer in time")
@@ -362,6 +365,15 @@ def test_a_host_that_hangs_costs_the_day_an_hour_whatever_its_number_of_images()
         "hang.example.com was not asked: it kept others waiting too long",
     )
     assert clock.monotonic() == SECONDS_OF_A_HOST
+
+
+def test_a_host_that_gives_each_image_in_the_last_second_is_given_up_too():
+    """B5"""
+    clock = HeldClock().clock
+    day = Day([url(n, "drip.example.com") for n in range(300)])
+    done = day.run(Hanging(clock), ONE_BY_ONE, clock)
+    asked = ceil(SECONDS_OF_A_HOST / (29 - SLOW_SECONDS))
+    assert (done.tally.ok, done.tally.failures) == (asked, {"TIMEOUT": 300 - asked})
 
 
 def test_many_hosts_that_hang_cost_the_day_no_more_and_good_ones_are_asked_on():

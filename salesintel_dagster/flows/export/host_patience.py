@@ -12,12 +12,14 @@ from salesintel_dagster.domain.image_urls import parse_image_url
 
 SECONDS_OF_A_HOST = 3600.0
 """An hour in which all its threads wait for nothing: an outage may last that long, and its images come after it."""
+SLOW_SECONDS = 10.0
+"""10 MB at 1 MB/s. What an image takes beyond it is lost, though it came."""
 SECONDS_OF_ALL_HOSTS = 7200.0
 """A stranger may have a host for every image. When these are used up, only hosts that gave an image are asked."""
 
 
 class HostPatience:
-    """The time that a day has for images that came to nothing, of `threads` in all and so many for one host."""
+    """The time that a day has for images that came to nothing or late, of `threads` in all and so many for one host."""
 
     def __init__(self, threads: int, threads_of_a_host: int) -> None:
         self._of_host = SECONDS_OF_A_HOST * threads_of_a_host
@@ -39,10 +41,12 @@ class HostPatience:
             self._lost[host] = self._lost.get(host, 0.0) + seconds
             self._all_lost += seconds
 
-    def answered(self, host: str) -> None:
-        """Note that the host gave an image."""
+    def answered(self, host: str, seconds: float) -> None:
+        """Note that the host gave an image, and what it took beyond what an image may: a drip gives one, too."""
         with self._lock:
             self._good.add(host)
+        if seconds > SLOW_SECONDS:
+            self.lost(host, seconds - SLOW_SECONDS)
 
 
 def host_of(url: str) -> str:

@@ -64,7 +64,7 @@ class ImageDownload:
             try:
                 remaining = self._retry.deadline_seconds - (self._clock.monotonic() - started)
                 fetched = self._fetcher.fetch(url, remaining)
-                self._patience.answered(host)
+                self._patience.answered(host, self._clock.monotonic() - started)
                 return self._kept(tenant_id, fetched, attempts)
             except ImageFailure as failure:
                 if not self._waited(failure, attempts, started):
