@@ -26,6 +26,7 @@ from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMART
 from salesintel_dagster.flows.export.sales import SalesWritten, write_sales
 from salesintel_dagster.flows.export.sales_raw import SalesRead, read_sales
 from salesintel_dagster.flows.export.staging import HeldDays
+from salesintel_dagster.flows.export.turns import await_turn
 
 STAGES = (SALES_RAW, PRODUCT_IMAGES, TITAN_EMBEDDINGS, SMARTGO_SALES)
 
@@ -89,6 +90,7 @@ class DayExport:
             judges = self._checks(staged)
             for stage in STAGES:
                 if stage in stages:
+                    self._await_turn(stage, stages)
                     self.run.progress.update(force=True, stage=stage)
                     result = self._runners(embedding)[stage](staged)
                     yield StageDone(stage, result, self._warnings())
@@ -98,6 +100,13 @@ class DayExport:
                         self._tell(found)
                         yield found
                         self._stop_if_blocked(promise, found)
+
+    def _await_turn(self, stage: str, stages: frozenset[str]) -> None:
+        """Before the first stage in which this run may pay, let an earlier run of the day pay."""
+        paying = [one for one in (PRODUCT_IMAGES, TITAN_EMBEDDINGS) if one in stages]
+        if TITAN_EMBEDDINGS in stages and stage == paying[0]:
+            self.run.progress.update(force=True)
+            await_turn(self.run)
 
     @contextmanager
     def _embedding(self, stages: frozenset[str]) -> Iterator[EmbeddingWork | None]:
