@@ -73,7 +73,9 @@ def _made_days(opened: Session, count: int, *, verbose: bool) -> list[date]:
     wanted = days_between(today - timedelta(days=count), today - timedelta(days=1))
     world = _world(opened)
     with working("drawing product pictures", verbose=verbose), world.connect_smartgo() as connection:
-        report = seed_demo(connection, world.images_folder, world.image_base_url, days=wanted)
+        report = seed_demo(
+            connection, world.images_folder, world.image_base_url, days=wanted, zone=opened.settings.zone
+        )
     click.echo(f"Seeded the sales database: {report}", err=True)
     return wanted
 

@@ -105,7 +105,10 @@ def keep_setting(opened: Session, name: str, value: str) -> None:
     from salesintel_dagster.settings import Settings, variable_of  # noqa: PLC0415 - pydantic, after --help
 
     kept = {**_kept(), variable_of(name): value}
-    (home() / KEPT_SETTINGS_FILE).write_text(json.dumps(kept, indent=2) + "\n")
+    file = home() / KEPT_SETTINGS_FILE
+    unfinished = file.with_name(f"{file.name}.new")  # a file cut off by a kill or a full disk ends every later command
+    unfinished.write_text(json.dumps(kept, indent=2) + "\n")
+    unfinished.replace(file)
     os.environ[variable_of(name)] = value
     opened.settings = Settings.from_environment(os.environ)
 

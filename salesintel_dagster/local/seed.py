@@ -11,7 +11,7 @@ import random
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from pathlib import Path
 
@@ -152,15 +152,16 @@ def seed_demo(  # noqa: PLR0913 - two places and three sizes, the sizes by name 
     image_base_url: str,
     *,
     days: Sequence[date],
+    zone: tzinfo = UTC,
     sales_per_day: int = 150,
     seed: int = 7,
 ) -> SeedReport:
-    """Fill the table `sales` and the image folder for `days` (UTC), about `sales_per_day` each.
+    """Fill the table `sales` and the image folder for `days` of `zone`, about `sales_per_day` each.
 
     Rows that are there keep what was done to them; only their image URL follows the image host to its new port.
     Raises psycopg.Error, OSError; no sale is added before all its pictures lie there.
     """
-    sales = [sale for day in sorted(set(days)) for sale in sales_of_day(day, sales_per_day, seed)]
+    sales = [sale for day in sorted(set(days)) for sale in sales_of_day(day, sales_per_day, seed, zone)]
     drawn = _draw_missing(images_folder / FOLDER, (sale.product for sale in sales))
     lines = (replace(sale.line, image_url=sale.product.image_url(image_base_url)) for sale in sales)
     loaded = load(connection, lines, refresh=("image_url",))
@@ -174,7 +175,7 @@ def seed_demo(  # noqa: PLR0913 - two places and three sizes, the sizes by name 
     )
 
 
-def sales_of_day(day: date, sales_per_day: int, seed: int) -> Iterator[Sale]:
+def sales_of_day(day: date, sales_per_day: int, seed: int, zone: tzinfo = UTC) -> Iterator[Sale]:
     """Yield the day's sales, the last one spoilt on six days of seven."""
     dice = random.Random(f"{seed}/{day}")  # noqa: S311 - demo data, no secret
     count = max(1, round(sales_per_day * WEEKDAY_FACTORS[day.weekday()] * dice.uniform(0.93, 1.07)))
@@ -183,7 +184,7 @@ def sales_of_day(day: date, sales_per_day: int, seed: int) -> Iterator[Sale]:
         if dice.random() < SHARE_RESOLD:
             product = product_of(day - timedelta(days=dice.randrange(2)), dice.randrange(number + 1), seed)
         hour = dice.triangular(6, 24, 19.5)
-        sold_at = datetime.combine(day, time(), UTC) + timedelta(hours=min(hour, 23.99))
+        sold_at = (datetime.combine(day, time(), zone) + timedelta(hours=min(hour, 23.99))).astimezone(UTC)
         recorded_at = sold_at + timedelta(minutes=dice.uniform(1, 90))
         sale_id = f"SG-{day:%Y%m%d}-{number:05d}"
         line = SourceLine(

@@ -30,6 +30,15 @@ def test_a_kept_setting_is_found_by_the_next_command(home: Path, monkeypatch: py
     assert json.loads((home / "settings.json").read_text()) == kept_settings()
 
 
+def test_kept_settings_are_whole_at_every_moment(home: Path):
+    opened = Session(Settings())
+    keep_setting(opened, "first_day", "2010-12-01")
+    with (home / "settings.json").open() as before:
+        keep_setting(opened, "first_day", "2009-12-01")
+        assert json.load(before) == {"SALESINTEL_FIRST_DAY": "2010-12-01"}
+    assert [file.name for file in home.iterdir()] == ["settings.json"]
+
+
 def test_a_variable_that_is_set_wins_over_a_kept_one(home: Path, monkeypatch: pytest.MonkeyPatch):
     (home / "settings.json").write_text('{"SALESINTEL_FIRST_DAY": "2010-12-01"}')
     monkeypatch.setenv("SALESINTEL_FIRST_DAY", "2020-01-01")

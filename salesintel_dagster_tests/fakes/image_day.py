@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -57,7 +58,8 @@ class Day:
         scope = DayScope(DAY, (TENANT,), "smartgo")
         run = DayRun(day_window(DAY, ZoneInfo("UTC")), scope, "r1", clock, self.lines.append, progress)
         self.progress = progress
-        return fetch_images(run, fetcher, self.store, self.staged, limits, refetch=refetch)
+        own = replace(limits)  # each call is a run of its own, with a patience of its own
+        return fetch_images(run, fetcher, self.store, self.staged, own, refetch=refetch)
 
     def batches(self) -> list[pa.RecordBatch]:
         with self.staged.batches(PRODUCT_IMAGES, DAY) as batches:

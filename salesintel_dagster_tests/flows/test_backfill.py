@@ -10,10 +10,12 @@ import pytest
 
 from salesintel_dagster.domain.calendar import days_between
 from salesintel_dagster.domain.checks import Verdict
+from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.errors import (
     CommitConflict,
     EmbeddingRefused,
     ImageRefused,
+    ImageTransient,
     SalesIntelError,
     SourceSchemaMismatch,
     SourceUnavailable,
@@ -21,13 +23,17 @@ from salesintel_dagster.domain.errors import (
     TableUnavailable,
 )
 from salesintel_dagster.domain.outcome import EmbeddingStatus, ImageStatus
+from salesintel_dagster.domain.ports import FetchedImage
 from salesintel_dagster.domain.progress import MAX_ERRORS_KEPT, Progress, RunState
+from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.flows.export.backfill import DayFailed
 from salesintel_dagster.flows.export.day import STAGES, StageDone
 from salesintel_dagster.flows.export.embeddings import CallBudget, EmbeddingLimits
+from salesintel_dagster.flows.export.host_patience import SECONDS_OF_A_HOST
+from salesintel_dagster.flows.export.images import ImageLimits
 from salesintel_dagster.flows.export.run import SALES_RAW
 from salesintel_dagster_tests.fakes.export_parts import ALL_CHECKS, ALL_STAGES, FakeExport, export_rules
-from salesintel_dagster_tests.fakes.images import picture
+from salesintel_dagster_tests.fakes.images import HeldClock, ScriptedImages, picture
 from salesintel_dagster_tests.fakes.sales_table import InMemorySalesTable
 
 DAYS = days_between(date(2026, 11, 1), date(2026, 11, 28))
@@ -296,3 +302,30 @@ def test_one_stage_alone_may_be_run_over_many_days():
     done = list(world.backfill().run(DAYS[:3], frozenset({SALES_RAW}), frozenset()))
     assert [day for day, _ in done] == DAYS[:3]
     assert len(list(world.store.keys("staging/smartgo/smartgo_sales_raw/"))) == 3
+
+
+class HangingImages(ScriptedImages):
+    """Every host uses up the whole deadline of each image."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def fetch(self, url: str, deadline_seconds: float) -> FetchedImage:
+        super().fetch(url, deadline_seconds)
+        self._clock.sleep(deadline_seconds)
+        raise ImageTransient(ImageStatus.TIMEOUT, "did not answer in time")
+
+
+def test_a_host_that_hangs_costs_a_run_its_hour_once_however_many_days_the_run_has():
+    """B5: 150 sales a day of one such host took 37 minutes each; thirty days are 18 hours, and a run has 4."""
+    clock = HeldClock().clock
+    world = FakeExport(images=HangingImages(clock))
+    for day in DAYS:
+        world.sell(day, 10)
+    rules = export_rules(images=ImageLimits(1, 1, RetryPolicy()))
+    for _ in world.backfill(rules, clock=clock).run(DAYS, ALL_STAGES, ALL_CHECKS):
+        pass
+    assert clock.monotonic() == SECONDS_OF_A_HOST
+    assert days_in_table(world) == DAYS
+    assert [record_of(world, day).failed for day in DAYS] == [{"TIMEOUT": 10}] * len(DAYS)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from contextlib import closing
+
+import pytest
 
 from salesintel_dagster.flows.export.day_index import DayIndex, index_name
 
@@ -29,3 +32,12 @@ def test_another_thread_finds_what_one_has_kept():
         other.start()
         other.join()
     assert found == [b"value"]
+
+
+def test_a_full_disk_is_this_machines_error():
+    """J9: the day fails by it, with words of its own for the one who is on call."""
+    with closing(DayIndex()) as index:
+        index._database.execute("PRAGMA max_page_count = 4")
+        with pytest.raises(OSError, match="the day's temporary index") as caught:
+            index.put(b"", bytes(100_000))
+    assert caught.value.errno == errno.ENOSPC

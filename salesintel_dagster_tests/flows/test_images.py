@@ -85,6 +85,7 @@ def test_a_sale_without_a_url_or_an_image_is_still_a_row_with_its_reason():
     assert day.rows()[2]["image_reason"] == "images.example.com answered 404"
     assert [row["attempts"] for row in day.rows()] == [0, 0, 1, 1]
     assert (done.tally.total, done.tally.ok) == (4, 1)
+    assert (done.distinct_urls, done.downloaded, done.reused) == (2, 1, 0)
     assert done.errors == ("s0-2: GONE: images.example.com answered 404",)
 
 
@@ -327,6 +328,16 @@ def test_a_crash_in_a_download_leaves_the_earlier_manifest_as_it_was():
     with pytest.raises(Crash):
         day.run(fetcher, refetch=True)
     assert store.objects[day.staged.key(PRODUCT_IMAGES, DAY)] == before
+
+
+def test_what_still_downloads_when_the_day_ends_by_a_crash_is_not_tried_again():
+    fetcher = ScriptedImages({url("late"): [BUSY], url("bad"): [Crash()]})
+    fetcher.held = frozenset({url("late")})
+    with pytest.raises(Crash):
+        Day([url("late"), url("bad")]).run(fetcher, clock=HeldClock().clock)
+    fetcher.gate.set()
+    _until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("slot-")])
+    assert fetcher.calls.count(url("late")) == 1
 
 
 class Hanging(ScriptedImages):

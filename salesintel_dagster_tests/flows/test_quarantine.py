@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -18,6 +19,7 @@ from salesintel_dagster.domain.errors import StoreUnavailable
 from salesintel_dagster.domain.sale import Rejection
 from salesintel_dagster.flows.export.quarantine import (
     CONFLICT,
+    MAX_BATCH_CHARACTERS,
     MAX_BATCH_ROWS,
     Quarantine,
     QuarantineEntry,
@@ -41,6 +43,19 @@ def test_entries_come_back_whole_and_in_order():
     entries = [_entry(number) for number in range(MAX_BATCH_ROWS * 2 + 1)]
     quarantine.write(DAY, iter(entries))
     assert list(quarantine.read(DAY)) == entries
+
+
+def test_rows_of_a_megabyte_are_read_a_few_at_a_time():
+    quarantine = Quarantine(InMemoryObjectStore(), "smartgo")
+    rows = MAX_BATCH_CHARACTERS // 1_000_000 * 5
+    quarantine.write(DAY, (_entry(number, brand=f"{number:07}" * 150_000) for number in range(rows)))
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in quarantine.read(DAY)) == rows
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.5 * MAX_BATCH_CHARACTERS  # 22 MB of strings when all came in one batch
 
 
 def test_a_day_never_read_has_no_entries():

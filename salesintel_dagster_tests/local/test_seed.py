@@ -95,6 +95,17 @@ def test_each_day_holds_its_own_sales_and_the_table_has_an_index_on_sold_at(
     assert smartgo.execute("SELECT count(*) FROM sales WHERE recorded_at <= sold_at").fetchone() == (0,)
 
 
+@pytest.mark.parametrize("name", ["UTC", "Pacific/Auckland", "America/Los_Angeles"])
+def test_a_days_sales_are_of_that_day_in_the_partitions_zone(name: str) -> None:
+    zone = ZoneInfo(name)
+    for day in [*WEEK, date(2026, 3, 29), date(2026, 4, 5)]:
+        window = day_window(day, zone)
+        sales = sales_of_day(day, 150, 7, zone)
+        moments = [sale.line.sold_at for sale in sales if sale.line.sold_at is not None]
+        assert {window.start <= moment < window.end for moment in moments} == {True}
+        assert {moment.tzinfo for moment in moments} == {UTC}
+
+
 def test_exactly_the_spoilt_rows_break_a_rule(week: Week) -> None:
     """A16: the week's quarantine has one row of each kind, and the clean day has none."""
     report = week.report

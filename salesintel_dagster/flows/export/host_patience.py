@@ -1,4 +1,4 @@
-"""How long hosts that do not answer may keep a day waiting. Thread-safe; knows nothing of what is asked of them.
+"""How long hosts that do not answer may keep a run waiting. Thread-safe; knows nothing of what is asked of them.
 
 Without an end, 5,000 images of a host that hangs take 5 threads of 30 s each more than 8 hours, and a run has 4.
 """
@@ -19,7 +19,7 @@ SECONDS_OF_ALL_HOSTS = 7200.0
 
 
 class HostPatience:
-    """The time that a day has for images that came to nothing or late, of `threads` in all and so many for one host."""
+    """The time that a run has for images that came to nothing or late, of `threads` in all and so many for one host."""
 
     def __init__(self, threads: int, threads_of_a_host: int) -> None:
         self._of_host = SECONDS_OF_A_HOST * threads_of_a_host

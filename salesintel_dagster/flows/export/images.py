@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 
 from salesintel_dagster.domain.columns import IMAGE_SCHEMA
 from salesintel_dagster.domain.errors import ObjectMissing
@@ -24,13 +25,21 @@ from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, DayRu
 from salesintel_dagster.flows.export.staging import StagedDays
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ImageLimits:
-    """How hard the image hosts are asked, and how often again. The retry deadline is for all tries at one image."""
+    """How hard the image hosts are asked, and how often again. The retry deadline is for all tries at one image.
+
+    The limits are a run's: its days share the patience with hosts that hang, as they share the run's time.
+    """
 
     concurrency: int
     concurrency_per_host: int
     retry: RetryPolicy
+
+    @cached_property
+    def patience(self) -> HostPatience:
+        """What the run has left for hosts that do not answer."""
+        return HostPatience(self.concurrency, self.concurrency_per_host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +89,8 @@ def fetch_images(  # noqa: PLR0913 - the port list of the stage, as its caller r
         landing = None if known.count else embedding
         if landing is not None:
             landing.begin(raw.metadata.num_rows)
-        patience = HostPatience(limits.concurrency, limits.concurrency_per_host)
         landed = None if landing is None else landing.land
-        download = ImageDownload(fetcher, store, limits.retry, patience, run.clock, landed)
+        download = ImageDownload(fetcher, store, limits.retry, limits.patience, run.clock, landed)
         slots = HostSlots(limits.concurrency, limits.concurrency_per_host)
         jobs = ImageJobs(download, slots, known, refetch=refetch)
         with ImageManifest(run, jobs, raw, landing) as manifest:

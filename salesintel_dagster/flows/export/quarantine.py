@@ -151,8 +151,9 @@ class Quarantine:
         """Stream the day's entries in the order of the source; none where the day was never read."""
         with self._open(self.key(day)) as parquet:
             if parquet is not None:
-                for batch in parquet.iter_batches(MAX_BATCH_ROWS):
-                    for row in batch.to_pylist():
+                # Not `iter_batches`: its batches span row groups, so that 600 rows of 600 KB took 950 MB, not 105.
+                for group in range(parquet.num_row_groups):
+                    for row in parquet.read_row_group(group).to_pylist():
                         yield QuarantineEntry(**row)
 
     def days(self) -> list[tuple[date, int]]:
