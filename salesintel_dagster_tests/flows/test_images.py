@@ -17,7 +17,7 @@ from salesintel_dagster.domain.errors import ImageRefused, ImageTransient, Objec
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage
 from salesintel_dagster.domain.retry import JITTER_SHARE, RetryPolicy
-from salesintel_dagster.flows.export.host_patience import SECONDS_OF_A_HOST, SECONDS_OF_ALL_HOSTS
+from salesintel_dagster.flows.export.host_patience import LAST_SECONDS_OF_A_HOST, SECONDS_OF_A_HOST, SECONDS_OF_ALL_HOSTS
 from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_manifest import BATCHES_IN_FLIGHT
 from salesintel_dagster.flows.export.images import ImageLimits
@@ -329,7 +329,7 @@ def test_a_crash_in_a_download_leaves_the_earlier_manifest_as_it_was():
 
 
 class Hanging(ScriptedImages):
-    """Hosts that begin with `hang` use up the whole deadline of each image."""
+    """Hosts and paths that begin with `hang` use up the whole deadline of each image."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -337,7 +337,7 @@ class Hanging(ScriptedImages):
 
     def fetch(self, url: str, deadline_seconds: float) -> FetchedImage:
         given = super().fetch(url, deadline_seconds)
-        if url.startswith("https://hang"):
+        if "/hang" in url:
             self._clock.sleep(deadline_seconds)
             raise ImageTransient(ImageStatus.TIMEOUT, "did not answer in time")
         return given
@@ -373,7 +373,21 @@ def test_many_hosts_that_hang_cost_the_day_no_more_and_good_ones_are_asked_on():
     done = day.run(fetcher, ONE_BY_ONE, clock)
     assert sum("hang" in asked for asked in fetcher.calls) == IMAGES_OF_ALL_HOSTS
     assert [row["image_status"] for row in day.rows()[-2:]] == ["ok", "TIMEOUT"]
+    assert day.rows()[-1]["image_reason"] == (
+        "unknown.example.com was not asked: hosts that do not answer used up the day's time"
+    )
     assert done.tally.ok == 2
+
+
+def test_hosts_that_gave_an_image_and_then_hang_do_not_take_an_hour_each_once_the_days_time_is_used_up():
+    """B5: a CDN of 100 names that stops at noon took 100 hours, and a run has 4."""
+    clock = HeldClock().clock
+    names = [f"cdn{n}.example.com" for n in range(20)]
+    good = [url("a", name) for name in names]
+    stopped = [f"https://{name}/hang/{n}.jpg" for name in names for n in range(IMAGES_OF_A_HOST)]
+    Day([*good, *stopped, url("b")]).run(Hanging(clock), ONE_BY_ONE, clock)
+    most_of_a_host = LAST_SECONDS_OF_A_HOST + ONE_BY_ONE.retry.deadline_seconds
+    assert SECONDS_OF_ALL_HOSTS < clock.monotonic() <= SECONDS_OF_ALL_HOSTS + most_of_a_host * len(names)
 
 
 def test_a_store_that_fails_twice_and_then_works_costs_two_waits():
