@@ -13,11 +13,22 @@ import pytest
 from salesintel_dagster.adapters.object_store import FolderObjectStore
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.columns import IMAGE_SCHEMA, RAW_SCHEMA
-from salesintel_dagster.domain.errors import ImageRefused, ImageTransient, ObjectMissing, StoreRefused, StoreUnavailable
+from salesintel_dagster.domain.errors import (
+    ImageFailure,
+    ImageRefused,
+    ImageTransient,
+    ObjectMissing,
+    StoreRefused,
+    StoreUnavailable,
+)
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage
 from salesintel_dagster.domain.retry import JITTER_SHARE, RetryPolicy
-from salesintel_dagster.flows.export.host_patience import LAST_SECONDS_OF_A_HOST, SECONDS_OF_A_HOST, SECONDS_OF_ALL_HOSTS
+from salesintel_dagster.flows.export.host_patience import (
+    LAST_SECONDS_OF_A_HOST,
+    SECONDS_OF_A_HOST,
+    SECONDS_OF_ALL_HOSTS,
+)
 from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_manifest import BATCHES_IN_FLIGHT
 from salesintel_dagster.flows.export.images import ImageLimits
@@ -328,18 +339,22 @@ def test_a_crash_in_a_download_leaves_the_earlier_manifest_as_it_was():
     assert store.objects[day.staged.key(PRODUCT_IMAGES, DAY)] == before
 
 
+LATE = ImageTransient(ImageStatus.TIMEOUT, "did not answer in time")
+
+
 class Hanging(ScriptedImages):
     """Hosts and paths that begin with `hang` use up the whole deadline of each image."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, failure: ImageFailure = LATE) -> None:
         super().__init__()
         self._clock = clock
+        self._failure = failure
 
     def fetch(self, url: str, deadline_seconds: float) -> FetchedImage:
         given = super().fetch(url, deadline_seconds)
         if "/hang" in url:
             self._clock.sleep(deadline_seconds)
-            raise ImageTransient(ImageStatus.TIMEOUT, "did not answer in time")
+            raise self._failure
         return given
 
 
@@ -361,6 +376,15 @@ def test_a_host_that_hangs_costs_the_day_an_hour_whatever_its_number_of_images()
         0,
         "hang.example.com was not asked: it kept others waiting too long",
     )
+    assert clock.monotonic() == SECONDS_OF_A_HOST
+
+
+def test_a_host_that_says_no_only_at_the_deadline_costs_the_day_no_more_than_one_that_says_nothing():
+    """B5"""
+    clock = HeldClock().clock
+    day = Day([url(n, "hang.example.com") for n in range(IMAGES_OF_A_HOST + 10)])
+    done = day.run(Hanging(clock, GONE), ONE_BY_ONE, clock)
+    assert done.tally.failures == {"GONE": IMAGES_OF_A_HOST, "TIMEOUT": 10}
     assert clock.monotonic() == SECONDS_OF_A_HOST
 
 

@@ -41,7 +41,7 @@ class HostPatience:
             return ""
 
     def lost(self, host: str, seconds: float) -> None:
-        """Note the time of an image that might have come and did not."""
+        """Note the time of an image that did not come: a host may also take its 30 s for a 404."""
         with self._lock:
             self._lost[host] = self._lost.get(host, 0.0) + seconds
             self._all_lost += seconds

@@ -68,8 +68,7 @@ class ImageDownload:
                 return self._kept(tenant_id, fetched, attempts)
             except ImageFailure as failure:
                 if not self._waited(failure, attempts, started):
-                    if isinstance(failure, ImageTransient):
-                        self._patience.lost(host, self._clock.monotonic() - started)
+                    self._patience.lost(host, self._clock.monotonic() - started)
                     return ImageOutcome(failure.status, attempts, reason=failure.reason)
 
     def _waited(self, failure: ImageFailure | StoreUnavailable, attempts: int, started: float) -> bool:
