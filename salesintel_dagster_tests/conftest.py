@@ -78,7 +78,7 @@ def loopback_only() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def nothing_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the source's password after each test: `learn` is for the life of a process."""
-    monkeypatch.setattr(redaction._Learnt, "known", redaction._Known())
+    monkeypatch.setattr(redaction._Learnt, "secrets", frozenset())
 
 
 @pytest.fixture(scope="session")

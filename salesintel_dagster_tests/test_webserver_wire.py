@@ -6,11 +6,14 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 
 import pytest
 import uvicorn
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from salesintel_dagster.webserver.guard import Guard, Receive, Scope, Send
 from salesintel_dagster.webserver.rule import allowed_hosts
@@ -31,7 +34,16 @@ class Wire:
         if scope["type"] == "lifespan":
             return
         self.reached.append(f"{scope['type']} {scope.get('method')} {scope['path']}?{scope['query_string'].decode()}")
-        await receive()
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await receive()
+            await send({"type": "websocket.send", "text": "late"})
+            return
+        while (await receive()).get("more_body"):
+            pass
+        if scope["path"] == "/slow":
+            await asyncio.sleep(3 * ImpatientProtocol.request_seconds)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
@@ -167,7 +179,7 @@ def test_a_connection_that_asks_nothing_whole_is_closed_and_others_are_served(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ):
     """J4: 300 that dripped a head stayed for ever; some 1,000 are all that a process may have open."""
-    monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.2)
+    monkeypatch.setattr(ImpatientProtocol, "request_seconds", 0.2)
     start = b"GET /a HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % wire.port
     with socket.create_connection(("127.0.0.1", wire.port), timeout=5) as opened:
         opened.sendall(start)
@@ -177,3 +189,24 @@ def test_a_connection_that_asks_nothing_whole_is_closed_and_others_are_served(
         assert opened.recv(4096).startswith(b"HTTP/1.1 200")
         assert opened.recv(1) == b""
     assert wire.ask(get("/a")).startswith(b"HTTP/1.1 200")
+
+
+def test_a_body_that_never_ends_is_given_up(wire: Wire, monkeypatch: pytest.MonkeyPatch):
+    """J4: the login takes a body of whoever reaches the port."""
+    monkeypatch.setattr(ImpatientProtocol, "request_seconds", 0.2)
+    head = b"POST /a HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 100\r\n\r\n" % wire.port
+    with socket.create_connection(("127.0.0.1", wire.port), timeout=5) as opened:
+        opened.sendall(head + b"a")
+        assert opened.recv(1) == b""
+
+
+def test_who_waits_for_us_is_not_cut_off(wire: Wire, monkeypatch: pytest.MonkeyPatch):
+    """An answer that takes long, and the UI's websocket, which is open for hours."""
+    monkeypatch.setattr(ImpatientProtocol, "request_seconds", 0.1)
+    host = f"127.0.0.1:{wire.port}"
+    slow = HTTPConnection(host, timeout=5)
+    with closing(slow), connect(f"ws://{host}/graphql", origin=Origin(f"http://{host}"), proxy=None) as opened:
+        slow.request("POST", "/slow", b"{}")
+        assert slow.getresponse().status == 200
+        opened.send("now")
+        assert opened.recv(timeout=5) == "late"

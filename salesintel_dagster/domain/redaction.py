@@ -51,14 +51,14 @@ class _Known:
     """Secrets in every form in which they may stand in a text."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = frozenset(secrets)
-        forms = {form for secret in self._secrets for form in _forms(secret)}
+        self.secrets = frozenset(secrets)
+        forms = {form for secret in self.secrets for form in _forms(secret)}
         longest_first = sorted((form for form in forms if len(form) >= MIN_KNOWN_CHARACTERS), key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def with_more(self, secrets: Iterable[str]) -> _Known:
-        more = self._secrets.union(secrets)
-        return self if more == self._secrets else _Known(more)
+        more = self.secrets.union(secrets)
+        return self if more == self.secrets else _Known(more)
 
     def removed(self, text: str) -> str:
         return text if self._pattern is None else self._pattern.sub(MARK, text)
@@ -67,14 +67,14 @@ class _Known:
 class _Learnt:
     """What this process was told after its redactions were made: a source's password is read when a run asks for it."""
 
-    known = _Known()
+    secrets: frozenset[str] = frozenset()
     lock = threading.Lock()
 
 
 def learn(*secrets: str) -> None:
     """Have every Redaction of this process remove these, too."""
     with _Learnt.lock:
-        _Learnt.known = _Learnt.known.with_more(secrets)
+        _Learnt.secrets = _Learnt.secrets.union(secrets)
 
 
 class Redaction:
@@ -85,7 +85,9 @@ class Redaction:
 
     def __call__(self, text: str) -> str:
         """Return the text without secrets."""
-        text = _Learnt.known.removed(self._known.removed(text))
+        # In one pass, the longest first: after a secret that begins like another one the rest of that would stay.
+        self._known = self._known.with_more(_Learnt.secrets)
+        text = self._known.removed(text)
         text = _URL.sub(_bare, text)
         text = _KEY_VALUE.sub(rf"\g<name>{MARK}", text)
         for shape in _SHAPES:

@@ -453,6 +453,18 @@ def test_no_more_pixels_are_decoded_at_once_than_there_is_room_for(
         assert list(pool.map(fitted_image, [picture(*size) for size in sizes])) == [together] * len(sizes)
 
 
+def test_a_picture_that_cannot_be_decoded_gives_its_room_back(monkeypatch: pytest.MonkeyPatch):
+    """A worker would wait for it for ever."""
+    monkeypatch.setattr(adapter, "_ROOM", PixelRoom(10_000_000))
+    with pytest.raises(EmbeddingRefused):
+        fitted_image(picture(3000, 3000)[:2000])
+    whole: list[bytes] = []
+    after = threading.Thread(target=lambda: whole.append(fitted_image(picture(3000, 3000))), daemon=True)
+    after.start()
+    after.join(10)
+    assert len(whole) == 1
+
+
 def test_a_large_image_that_is_cut_off_is_unreadable():
     with pytest.raises(EmbeddingRefused) as refused:
         fitted_image(picture(3000, 3000)[:2000])

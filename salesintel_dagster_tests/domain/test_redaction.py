@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salesintel_dagster.domain.redaction import MARK, Redaction
+from salesintel_dagster.domain.redaction import MARK, Redaction, learn
 
 CANARY = "canary-9f3Xq"
 AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -112,3 +112,12 @@ def test_a_long_text_takes_no_longer_than_its_length(piece: str):
     began = time.process_time()
     Redaction(["known-secret"])(piece * (200_000 // len(piece)))
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("known, learnt", [("heron", "heron-of-sales"), ("heron-of-sales", "heron")])
+def test_of_two_secrets_that_begin_alike_nothing_is_left_whichever_was_learnt(known: str, learnt: str):
+    """I4: the catalog's password first left `-of-sales` of the source's."""
+    redact = Redaction([known])
+    assert redact("nothing yet") == "nothing yet"
+    learn(learnt)
+    assert redact("(heron-of-sales)") == f"({MARK})"

@@ -14,11 +14,23 @@ import pytest
 from salesintel_dagster.adapters.object_store import FolderObjectStore
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.columns import IMAGE_SCHEMA, RAW_SCHEMA
-from salesintel_dagster.domain.errors import ImageRefused, ImageTransient, ObjectMissing, StoreRefused, StoreUnavailable
+from salesintel_dagster.domain.errors import (
+    ImageFailure,
+    ImageRefused,
+    ImageTransient,
+    ObjectMissing,
+    StoreRefused,
+    StoreUnavailable,
+)
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage
 from salesintel_dagster.domain.retry import JITTER_SHARE, RetryPolicy
-from salesintel_dagster.flows.export.host_patience import SECONDS_OF_A_HOST, SECONDS_OF_ALL_HOSTS, SLOW_SECONDS
+from salesintel_dagster.flows.export.host_patience import (
+    LAST_SECONDS_OF_A_HOST,
+    SECONDS_OF_A_HOST,
+    SECONDS_OF_ALL_HOSTS,
+    SLOW_SECONDS,
+)
 from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_manifest import BATCHES_IN_FLIGHT
 from salesintel_dagster.flows.export.images import ImageLimits
@@ -340,20 +352,24 @@ def test_what_still_downloads_when_the_day_ends_by_a_crash_is_not_tried_again():
     assert fetcher.calls.count(url("late")) == 1
 
 
-class Hanging(ScriptedImages):
-    """Hosts `hang...` use up the whole deadline of each image, hosts `drip...` give it a second before that."""
+LATE = ImageTransient(ImageStatus.TIMEOUT, "did not answer in time")
 
-    def __init__(self, clock: Clock) -> None:
+
+class Hanging(ScriptedImages):
+    """Hosts and paths that begin with `hang` use up the whole deadline of an image, hosts `drip...` a second less."""
+
+    def __init__(self, clock: Clock, failure: ImageFailure = LATE) -> None:
         super().__init__()
         self._clock = clock
+        self._failure = failure
 
     def fetch(self, url: str, deadline_seconds: float) -> FetchedImage:
         given = super().fetch(url, deadline_seconds)
         if url.startswith("https://drip"):
             self._clock.sleep(deadline_seconds - 1)
-        if url.startswith("https://hang"):
+        if "/hang" in url:
             self._clock.sleep(deadline_seconds)
-            raise ImageTransient(ImageStatus.TIMEOUT, "did not answer in time")
+            raise self._failure
         return given
 
 
@@ -387,6 +403,15 @@ def test_a_host_that_gives_each_image_in_the_last_second_is_given_up_too():
     assert (done.tally.ok, done.tally.failures) == (asked, {"TIMEOUT": 300 - asked})
 
 
+def test_a_host_that_says_no_only_at_the_deadline_costs_the_day_no_more_than_one_that_says_nothing():
+    """B5"""
+    clock = HeldClock().clock
+    day = Day([url(n, "hang.example.com") for n in range(IMAGES_OF_A_HOST + 10)])
+    done = day.run(Hanging(clock, GONE), ONE_BY_ONE, clock)
+    assert done.tally.failures == {"GONE": IMAGES_OF_A_HOST, "TIMEOUT": 10}
+    assert clock.monotonic() == SECONDS_OF_A_HOST
+
+
 def test_many_hosts_that_hang_cost_the_day_no_more_and_good_ones_are_asked_on():
     """B5: a stranger has as many names as he likes."""
     clock = HeldClock().clock
@@ -396,7 +421,21 @@ def test_many_hosts_that_hang_cost_the_day_no_more_and_good_ones_are_asked_on():
     done = day.run(fetcher, ONE_BY_ONE, clock)
     assert sum("hang" in asked for asked in fetcher.calls) == IMAGES_OF_ALL_HOSTS
     assert [row["image_status"] for row in day.rows()[-2:]] == ["ok", "TIMEOUT"]
+    assert day.rows()[-1]["image_reason"] == (
+        "unknown.example.com was not asked: hosts that do not answer used up the day's time"
+    )
     assert done.tally.ok == 2
+
+
+def test_hosts_that_gave_an_image_and_then_hang_do_not_take_an_hour_each_once_the_days_time_is_used_up():
+    """B5: a CDN of 100 names that stops at noon took 100 hours, and a run has 4."""
+    clock = HeldClock().clock
+    names = [f"cdn{n}.example.com" for n in range(20)]
+    good = [url("a", name) for name in names]
+    stopped = [f"https://{name}/hang/{n}.jpg" for name in names for n in range(IMAGES_OF_A_HOST)]
+    Day([*good, *stopped, url("b")]).run(Hanging(clock), ONE_BY_ONE, clock)
+    most_of_a_host = LAST_SECONDS_OF_A_HOST + ONE_BY_ONE.retry.deadline_seconds
+    assert SECONDS_OF_ALL_HOSTS < clock.monotonic() <= SECONDS_OF_ALL_HOSTS + most_of_a_host * len(names)
 
 
 def test_a_store_that_fails_twice_and_then_works_costs_two_waits():

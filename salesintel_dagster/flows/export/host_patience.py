@@ -16,6 +16,8 @@ SLOW_SECONDS = 10.0
 """10 MB at 1 MB/s. What an image takes beyond it is lost, though it came."""
 SECONDS_OF_ALL_HOSTS = 7200.0
 """A stranger may have a host for every image. When these are used up, only hosts that gave an image are asked."""
+LAST_SECONDS_OF_A_HOST = 36.0
+"""And of those none that lost more: a CDN of 100 names that stops at noon takes an hour more, and not 100."""
 
 
 class HostPatience:
@@ -23,20 +25,25 @@ class HostPatience:
 
     def __init__(self, threads: int, threads_of_a_host: int) -> None:
         self._of_host = SECONDS_OF_A_HOST * threads_of_a_host
+        self._of_host_at_last = LAST_SECONDS_OF_A_HOST * threads_of_a_host
         self._of_all = SECONDS_OF_ALL_HOSTS * threads
         self._lost: dict[str, float] = {}
         self._all_lost = 0.0
         self._good: set[str] = set()
         self._lock = threading.Lock()
 
-    def has_ended(self, host: str) -> bool:
-        """Tell whether the host is asked no more today."""
+    def ended(self, host: str) -> str:
+        """Say why the host is asked no more today; "" while it is."""
         with self._lock:
-            too_many = self._all_lost >= self._of_all and host not in self._good
-            return too_many or self._lost.get(host, 0.0) >= self._of_host
+            lost = self._lost.get(host, 0.0)
+            if lost >= self._of_host:
+                return "it kept others waiting too long"
+            if self._all_lost >= self._of_all and (host not in self._good or lost >= self._of_host_at_last):
+                return "hosts that do not answer used up the day's time"
+            return ""
 
     def lost(self, host: str, seconds: float) -> None:
-        """Note the time of an image that might have come and did not."""
+        """Note the time of an image that did not come: a host may also take its 30 s for a 404."""
         with self._lock:
             self._lost[host] = self._lost.get(host, 0.0) + seconds
             self._all_lost += seconds

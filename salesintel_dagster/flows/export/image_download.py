@@ -55,8 +55,8 @@ class ImageDownload:
     def outcome_of(self, tenant_id: str, url: str) -> ImageOutcome:
         """Try until there is an image, a final answer, or no time left; the caller's slot is held all the while."""
         host = host_of(url)
-        if self._patience.has_ended(host):
-            return ImageOutcome(ImageStatus.TIMEOUT, reason=f"{host} was not asked: it kept others waiting too long")
+        if why := self._patience.ended(host):
+            return ImageOutcome(ImageStatus.TIMEOUT, reason=f"{host} was not asked: {why}")
         started = self._clock.monotonic()
         attempts = 0
         while True:
@@ -68,8 +68,7 @@ class ImageDownload:
                 return self._kept(tenant_id, fetched, attempts)
             except ImageFailure as failure:
                 if not self._waited(failure, attempts, started):
-                    if isinstance(failure, ImageTransient):
-                        self._patience.lost(host, self._clock.monotonic() - started)
+                    self._patience.lost(host, self._clock.monotonic() - started)
                     return ImageOutcome(failure.status, attempts, reason=failure.reason)
 
     def _waited(self, failure: ImageFailure | StoreUnavailable, attempts: int, started: float) -> bool:
