@@ -18,10 +18,14 @@ from salesintel_dagster.domain.sale_record import SaleRecord
 from salesintel_dagster.domain.sales_repository import PutResult
 from salesintel_dagster.domain.tenancy import CallerContext
 from salesintel_dagster.flows.sync.parts import SyncParts
+from salesintel_dagster.wiring import event_shelves as wired
 from salesintel_dagster_tests.command_line import call
 from salesintel_dagster_tests.event_stage import EventStage
 from salesintel_dagster_tests.fakes.events import envelope, sold
+from salesintel_dagster_tests.fakes.message_shelf import InMemoryBus
 from salesintel_dagster_tests.services import Services
+
+RULE = "rule: a message is one JSON text"
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +91,20 @@ class TestSend:
             f"  line 3  TOO_LARGE: line = {len(padded) + 1} bytes; rule: a line has at most 1048576 bytes",
         ]
         assert stage.depth(stage.settings.event_queue_name) == (2, 0)
+
+    def test_a_bus_that_goes_away_hides_neither_what_was_sent_nor_what_was_refused(
+        self, stage: EventStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        bus = InMemoryBus(fails_after=1)
+        monkeypatch.setattr(wired, "event_bus", lambda _clients: bus)
+        file = lines(tmp_path, "{", *(json.dumps(sold(f"W-{n}")) for n in range(2, 26)))
+        answer = stage.call("send", file)
+        assert answer.code == 1
+        assert answer.out.splitlines()[:2] == ["10 events sent, 1 not", "  line 1  NOT_JSON: line = '{'; " + RULE]
+        told = "of lines 12 to 21 nobody knows whether they were sent, and none after them was"
+        assert answer.err.splitlines()[-1] == f"salesintel: the bus is down; {told}"
+        bus.fails_after = bus.calls + 1
+        assert stage.call("send", file, "--json").json["uncertain"] == list(range(12, 22))
 
     def test_unchecked_it_is_sent_and_quarantined_by_the_sync(self, stage: EventStage, tmp_path: Path):
         file = lines(tmp_path, json.dumps(sold("U-1", tenantId="somebody")))
