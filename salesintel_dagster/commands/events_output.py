@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC
+from datetime import UTC, date
 
 import click
 
@@ -171,8 +171,18 @@ def show_redriven(done: Redriven, *, as_json: bool) -> None:
     tell_rest(done.more, done.held)
 
 
-def show_days(days: Sequence[DayComparison], repairs: Sequence[Repaired], *, repaired: bool, as_json: bool) -> None:
-    """Tell each day's numbers on both sides and every sale that differs; after a repair, what it did."""
+def show_days(
+    days: Sequence[DayComparison],
+    repairs: Sequence[Repaired],
+    forgotten: Sequence[date],
+    *,
+    repaired: bool,
+    as_json: bool,
+) -> None:
+    """Tell each day's numbers on both sides and every sale that differs; after a repair, what it did.
+
+    `forgotten` are days that were not compared.
+    """
     done = {
         "to_sales_history": sum(one.to_table for one in repairs),
         "to_sales_table": sum(one.to_ledger for one in repairs),
@@ -180,13 +190,15 @@ def show_days(days: Sequence[DayComparison], repairs: Sequence[Repaired], *, rep
     }
     if as_json:
         told = [{**_day(one), "sales": one.offenders()} for one in days]
-        echo_json({"days": told, "repaired": done if repaired else None})
+        echo_json({"days": told, "not_compared": list(forgotten), "repaired": done if repaired else None})
         return
     rows = [tuple(str(value) for value in _day(one).values()) for one in days]
     echo_table(DAYS_HEADER, rows, DAYS_HEADER[2:])
     for one in days:
         for line in one.offenders():
             click.echo(f"  {printable(line)}")
+    if forgotten:
+        click.echo(f"{counted(len(forgotten), 'day')} not compared: the sales table forgets a sale after two years")
     if repaired:
         click.echo(
             f"Repaired: {done['to_sales_history']} to sales_history, {done['to_sales_table']} to the sales table"

@@ -58,6 +58,7 @@ def reconcile(days: list[date], settle_seconds: float, *, repair: bool, as_json:
             repairs = [both.repair(one, run_id) for one in differing]
             again = {(one.tenant_id, one.day): one for one in both.compare(tenants, [one.day for one in differing])}
             compared = [again.get((one.tenant_id, one.day), one) for one in compared]
-    output.show_days(compared, repairs, repaired=repair, as_json=as_json)
+    forgotten = sorted(set(days) - {one.day for one in compared})
+    output.show_days(compared, repairs, forgotten, repaired=repair, as_json=as_json)
     if any(one.differences for one in compared):
         sys.exit(1)

@@ -231,6 +231,13 @@ def test_one_that_a_crash_has_put_into_quarantine_twice_is_one_event(stage: Even
 
 
 class TestReconcile:
+    def test_days_that_cannot_be_compared_are_told_and_not_called_the_same(self, stage: EventStage):
+        answer = stage.call("reconcile", "2020-02-28..2020-02-29", "--settle", "0")
+        told = "2 days not compared: the sales table forgets a sale after two years"
+        assert (answer.code, answer.out.splitlines()[1:]) == (0, [told])
+        answer = stage.call("reconcile", "2020-02-29", "--settle", "0", "--json")
+        assert answer.json == {"days": [], "not_compared": ["2020-02-29"], "repaired": None}
+
     @pytest.mark.parametrize("side", ["sales_history", "sales_table"])
     def test_a_row_deleted_by_hand_is_named_restored_and_then_all_is_the_same(self, stage: EventStage, side: str):
         """F28"""
