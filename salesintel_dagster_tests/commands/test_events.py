@@ -230,6 +230,22 @@ def test_one_that_a_crash_has_put_into_quarantine_twice_is_one_event(stage: Even
     assert stage.depth(stage.settings.event_quarantine_name) == (1, 0)
 
 
+def test_a_judged_event_is_dropped_from_quarantine_and_no_other(stage: EventStage):
+    stage.put(stage.settings.event_queue_name, "poison", "also poison")
+    assert stage.drain().quarantined == 2
+    first, second = (one["message"] for one in stage.call("quarantine", "list", "--json").json["messages"])
+    would = stage.call("quarantine", "drop", first)
+    assert would.out.splitlines()[-1] == "1 event would be deleted for good; nothing was done (--apply does it)"
+    assert stage.depth(stage.settings.event_quarantine_name) == (2, 0)
+    assert stage.call("quarantine", "drop", "none", "--apply").code == 1
+    done = stage.call("quarantine", "drop", first, "--apply")
+    assert (done.code, done.out) == (0, "1 event deleted for good\n")
+    (left,) = stage.call("quarantine", "list", "--json").json["messages"]
+    assert left["message"] == second
+    assert stage.depth(stage.settings.event_queue_name) == (0, 0)
+    assert stage.call("quarantine", "drop").code == 2
+
+
 class TestReconcile:
     def test_days_that_cannot_be_compared_are_told_and_not_called_the_same(self, stage: EventStage):
         answer = stage.call("reconcile", "2020-02-28..2020-02-29", "--settle", "0")

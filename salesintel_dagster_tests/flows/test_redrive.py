@@ -7,7 +7,7 @@ import pytest
 from salesintel_dagster.domain.errors import QueueUnavailable
 from salesintel_dagster.domain.event_queues import OldestAge
 from salesintel_dagster.domain.message_shelf import ShelvedMessage
-from salesintel_dagster.flows.sync.redrive import look, redrive
+from salesintel_dagster.flows.sync.redrive import Dropped, drop, look, redrive
 from salesintel_dagster.flows.sync.state import state_of_events
 from salesintel_dagster_tests.fakes.event_queue import InMemoryEventQueue
 from salesintel_dagster_tests.fakes.event_queues import FakeEventQueueWatch
@@ -100,6 +100,16 @@ def test_no_event_is_taken_for_a_copy_of_another_and_lost() -> None:
     assert redrive(shelf, inlet, lambda _: True).moved == 3
     assert inlet.sent == ["body-0", "body-1", "body-2"]
     assert shelf.there == {}
+
+
+def test_what_is_dropped_is_gone_copies_and_all_and_nothing_else_is() -> None:
+    shelf = InMemoryShelf()
+    for origin in ("m-1", "m-2", "m-1", "m-3", "m-2"):
+        shelf.put(f"body of {origin}", {"messageId": origin})
+    shelf.stubborn = {"s-5"}
+    assert drop(shelf, lambda one: one.origin != "m-3") == Dropped(1, ("m-2",))
+    assert set(shelf.there) == {"s-4", "s-5"}
+    assert not shelf.in_hand
 
 
 def test_copies_of_one_quarantined_message_are_one_event_that_is_sent_once() -> None:

@@ -1,4 +1,4 @@
-"""Looking through a shelf (dead letters, quarantine) without taking from it, and putting messages back to work.
+"""Looking through a shelf (dead letters, quarantine) without taking from it, putting messages back to work, dropping.
 
 A look holds what it sees until its end, so that nothing is seen twice, and then gives all of it back. Redriving sends
 first and deletes then: a kill in between leaves a message in both places, and the sync answers the second from its
@@ -77,6 +77,27 @@ def redrive(
                 del held[one.message_id]
             tell(done.moved)
     return replace(done, more=seen.more, held=seen.held)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """How many events are gone for good, and the ids of those that are still on the shelf."""
+
+    gone: int
+    stay: tuple[str, ...]
+
+
+def drop(shelf: MessageShelf, wanted: Wanted, most: int = MOST_LOOKED_AT) -> Dropped:
+    """Delete the wanted messages, copies and all, because somebody has judged them. Raises QueueUnavailable."""
+    with _in_hand(shelf, most, lambda _: None) as (held, whole):
+        events = by_origin(one for one in _seen(shelf, held, whole=whole).messages if wanted(one))
+        stay = {one.message_id for one in shelf.delete([one for copies in events for one in copies])}
+        for copies in events:
+            for one in copies:
+                if one.message_id not in stay:
+                    del held[one.message_id]
+    here = tuple(copies[0].origin for copies in events if any(one.message_id in stay for one in copies))
+    return Dropped(len(events) - len(here), here)
 
 
 def _moved(
