@@ -80,6 +80,12 @@ def test_no_hostile_line_is_sent_or_stops_the_reading() -> None:
         read_event_line(body, 1, RULES, check=False)
 
 
+def test_an_unchecked_envelope_that_is_too_deep_to_be_written_again_is_told() -> None:
+    found = read_event_line('{"detail": {"z": ' + "[" * 900 + "]" * 900 + "}}", 1, RULES, check=False)
+    assert isinstance(found, Rejection)
+    assert found.code in ("TOO_DEEP", "NOT_JSON")
+
+
 def test_a_line_that_is_no_utf8_or_too_long_is_told_whole_and_stops_no_other() -> None:
     long, good = b'"' + b"x" * 98 + b'"', b"{}"
     assert len(long) == 100
