@@ -41,6 +41,15 @@ def of_month(month: TableMonth) -> BooleanExpression:
     return And(*(equal(name, value) for name, value in month._asdict().items()))
 
 
+def of_tenant(tenant_id: str, sale_ids: Collection[str]) -> BooleanExpression:
+    """Return a tenant's rows with these ids, whatever their month."""
+    from pyiceberg.expressions import And, EqualTo, In  # noqa: PLC0415 - see of_sales
+
+    equal: Callable[[str, object], BooleanExpression] = EqualTo  # type: ignore[assignment]  # pydantic's signature
+    among: Callable[[str, object], BooleanExpression] = In  # type: ignore[assignment]  # hides the real ones
+    return And(equal("tenant_id", tenant_id), among("sale_id", set(sale_ids)))
+
+
 def day_of(tenant_id: str, day: date, sale_ids: Collection[str] | None = None) -> BooleanExpression:
     """Return a tenant's rows of one day, or those of them with these ids."""
     from pyiceberg.expressions import And, EqualTo, In  # noqa: PLC0415 - see of_sales

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from salesintel_dagster.adapters.commit_attempts import CommitAttempts
 from salesintel_dagster.adapters.commit_witness import CommitWitness
-from salesintel_dagster.adapters.history_filters import day_of, of_sales
+from salesintel_dagster.adapters.history_filters import day_of, of_sales, of_tenant
 from salesintel_dagster.adapters.history_index import HistoryIndex
 from salesintel_dagster.adapters.opened_table import OpenedTable
 from salesintel_dagster.adapters.planned_files import scan
@@ -75,6 +75,14 @@ class IcebergHistoryTable(KeyedTable):
         if repeated := repeated_sale_ids(found.select(KEY)):
             raise DuplicateKeys(f"{tenant_id}, {day}: sale ids that occur more than once: {', '.join(repeated)}")
         return dict(zip(found["sale_id"].to_pylist(), found["payload_hash"].to_pylist(), strict=True))
+
+    def days_of(self, tenant_id: str, sale_ids: Collection[str]) -> Mapping[str, date]:
+        """Return the day of each of these sales. Raises TableUnavailable, SchemaDrift."""
+        if not sale_ids:
+            return {}
+        where, columns = of_tenant(tenant_id, sale_ids), ("sale_id", "sold_date")
+        found = self._attempts.until_done(lambda: _read(self._load(), where, columns))[1]
+        return dict(zip(found["sale_id"].to_pylist(), found["sold_date"].to_pylist(), strict=True))
 
     def rows_of(self, tenant_id: str, day: date, sale_ids: Collection[str]) -> pa.Table:
         """Return the rows of these sales of a tenant's day. Raises TableUnavailable, SchemaDrift."""

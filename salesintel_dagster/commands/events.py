@@ -71,7 +71,8 @@ def send(  # noqa: PLR0913 - an option each
 
     FILE is JSON lines: a bare detail, or an EventBridge envelope whose detail is sent. The bus gives each event a new
     id, so a detail without a saleId is a new sale each time. A line that breaks a rule of the sync is told with its
-    number and stops no other. Exit code 1 when one was not sent.
+    number and stops no other. Where the bus stops answering, what was sent until then is told, and of which lines
+    nobody knows. Exit code 1 when one was not sent.
     """
     if (file is None) == (sample is None):
         raise click.UsageError("give FILE or --sample N")
@@ -91,6 +92,8 @@ def send(  # noqa: PLR0913 - an option each
         with output.progress("events sent", sample) as tell:
             sent = sending.send(event_bus(opened.clients), source, SYSTEM_CLOCK, tell)
     _tell_sent(sent, read, as_json=as_json)
+    if sent.error is not None:
+        raise type(sent.error)(f"{sent.error}; {_uncertain(sent)}") from sent.error
     if sent.refused or read.rejected:
         sys.exit(1)
 
@@ -111,18 +114,28 @@ def _tell_sent(sent: Sent, read: Lines, *, as_json: bool) -> None:
     if as_json:
         rejected = [{"line": line, **asdict(rejection)} for line, rejection in read.rejected]
         refused = [{"line": one.event.place, "code": one.code} for one in sent.refused]
-        echo_json({"sent": sent.taken, "not_sent": rejected, "refused_by_the_bus": refused})
+        counts = {"sent": sent.taken, "not_sent": rejected, "refused_by_the_bus": refused}
+        echo_json({**counts, "uncertain": list(sent.uncertain)})
         return
     missing = len(read.rejected) + len(sent.refused)
     click.echo(f"{counted(sent.taken, 'event')} sent, {missing} not")
     told = [
         f"line {line}  {found.code}: {found.field} = {found.value}; rule: {found.rule}" for line, found in read.rejected
     ]
-    told += [f"line {one.event.place}  {one.code}: the bus did not take it; send it again" for one in sent.refused]
+    told += [
+        f"line {one.event.place}  {one.code}: the bus did not take it{'; send it again' if one.again else ''}"
+        for one in sent.refused
+    ]
     for line in told[:SHOWN_LINES]:
         click.echo(f"  {printable(line)}")
     if missing > SHOWN_LINES:
         click.echo(f"  ... {missing - SHOWN_LINES} more; --json names all")
+
+
+def _uncertain(sent: Sent) -> str:
+    """Say what became of the last batch: without a saleId, what is sent twice is two sales."""
+    first, last = sent.uncertain[0], sent.uncertain[-1]
+    return f"of lines {first} to {last} nobody knows whether they were sent, and none after them was"
 
 
 @events.command(short_help="What waits, what failed, what nobody took.", epilog="Example: salesintel events status")

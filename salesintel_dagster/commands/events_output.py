@@ -12,19 +12,18 @@ import click
 
 from salesintel_dagster.commands.output import counted, echo_json, echo_table, printable, say
 from salesintel_dagster.domain.message_shelf import ShelvedMessage, by_origin
-from salesintel_dagster.domain.reconciliation import DayComparison
-from salesintel_dagster.flows.sync.reconcile import Repaired
-from salesintel_dagster.flows.sync.redrive import Look, Redriven
+from salesintel_dagster.flows.sync.redrive import Dropped, Look, Redriven
 from salesintel_dagster.flows.sync.state import EventsState, QueueState
 
 STATE_HEADER = ("queue", "waiting", "in flight", "delayed", "oldest")
 LIST_HEADER = ("message", "sent (UTC)", "received", "code", "field", "value", "rule", "tenant", "sale")
-DAYS_HEADER = ("tenant", "day", "sales table", "sales_history", "differences")
 SHOWN_MESSAGES = 50
 SHOWN_VALUE = 40
 LINE_EVERY = 1_000
 """Without a terminal, long work speaks once in so many."""
 NOT_DONE = "nothing was done (--apply does it)"
+BACK = ("would_move", "go back onto the queue")
+DROP = ("would_drop", "be deleted for good")
 
 
 @contextmanager
@@ -137,11 +136,11 @@ def as_dict(one: ShelvedMessage) -> dict[str, object]:
     }
 
 
-def show_would(found: Look, wanted: Sequence[ShelvedMessage], *, as_json: bool) -> None:
-    """Tell what a replay would put back."""
+def show_would(found: Look, wanted: Sequence[ShelvedMessage], *, as_json: bool, what: tuple[str, str] = BACK) -> None:
+    """Tell what a replay would put back, or `what` else would be done."""
     if as_json:
         ids = [one.origin for one in wanted]
-        echo_json({"applied": False, "would_move": ids, "not_looked_at": found.more, "held_by_others": found.held})
+        echo_json({"applied": False, what[0]: ids, "not_looked_at": found.more, "held_by_others": found.held})
         return
     for one in wanted[:SHOWN_MESSAGES]:
         reason = f"  {one.code}" if one.code else ""
@@ -150,8 +149,18 @@ def show_would(found: Look, wanted: Sequence[ShelvedMessage], *, as_json: bool) 
         )
     if len(wanted) > SHOWN_MESSAGES:
         click.echo(f"  ... {len(wanted) - SHOWN_MESSAGES} more")
-    click.echo(f"{counted(len(wanted), 'event')} would go back onto the queue; {NOT_DONE}")
+    click.echo(f"{counted(len(wanted), 'event')} would {what[1]}; {NOT_DONE}")
     tell_rest(found.more, found.held)
+
+
+def show_dropped(done: Dropped, *, as_json: bool) -> None:
+    """Tell what was deleted for good."""
+    if as_json:
+        echo_json({"applied": True, "dropped": done.gone, "stay": list(done.stay)})
+        return
+    click.echo(f"{counted(done.gone, 'event')} deleted for good")
+    for message in done.stay:
+        click.echo(f"  {message}: still here; try again")
 
 
 def show_redriven(done: Redriven, *, as_json: bool) -> None:
@@ -169,37 +178,6 @@ def show_redriven(done: Redriven, *, as_json: bool) -> None:
     for message, reason in done.refused:
         click.echo(f"  {message}: the queue did not take it: {printable(reason)}")
     tell_rest(done.more, done.held)
-
-
-def show_days(days: Sequence[DayComparison], repairs: Sequence[Repaired], *, repaired: bool, as_json: bool) -> None:
-    """Tell each day's numbers on both sides and every sale that differs; after a repair, what it did."""
-    done = {
-        "to_sales_history": sum(one.to_table for one in repairs),
-        "to_sales_table": sum(one.to_ledger for one in repairs),
-        "left_for_a_person": [sale for one in repairs for sale in one.left],
-    }
-    if as_json:
-        told = [{**_day(one), "sales": one.offenders()} for one in days]
-        echo_json({"days": told, "repaired": done if repaired else None})
-        return
-    rows = [tuple(str(value) for value in _day(one).values()) for one in days]
-    echo_table(DAYS_HEADER, rows, DAYS_HEADER[2:])
-    for one in days:
-        for line in one.offenders():
-            click.echo(f"  {printable(line)}")
-    if repaired:
-        click.echo(
-            f"Repaired: {done['to_sales_history']} to sales_history, {done['to_sales_table']} to the sales table"
-        )
-    differences = sum(one.differences for one in days)
-    if differences:
-        more = "a person must say which is right" if repaired else "--repair gives each side what it lacks"
-        click.echo(f"{counted(differences, 'difference')}; {more}")
-
-
-def _day(one: DayComparison) -> dict[str, object]:
-    values = (one.tenant_id, one.day, one.in_ledger, one.in_table, one.differences)
-    return dict(zip(("tenant", "day", "in_sales_table", "in_sales_history", "differences"), values, strict=True))
 
 
 def _numbers(one: QueueState) -> tuple[int, int, int]:

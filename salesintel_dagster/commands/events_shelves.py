@@ -1,4 +1,4 @@
-"""`salesintel events quarantine list|show|replay` and `salesintel events dlq replay`."""
+"""`salesintel events quarantine list|show|replay|drop` and `salesintel events dlq replay`."""
 
 from __future__ import annotations
 
@@ -89,6 +89,35 @@ def replay(message_ids: tuple[str, ...], code: str | None, most: int, *, really:
         if message_ids:
             _named(_looked(shelf, most), message_ids)
         _replay(opened, shelf, wanted, most, really=really, as_json=as_json)
+
+
+@quarantine.command(
+    short_help="Delete judged events (a dry run without --apply).",
+    epilog="Example: salesintel events quarantine drop MESSAGE_ID --apply",
+)
+@click.argument("message_ids", metavar="MESSAGE_ID...", nargs=-1, required=True)
+@APPLY
+@LIMIT
+@JSON
+def drop(message_ids: tuple[str, ...], most: int, *, really: bool, as_json: bool) -> None:
+    """Delete quarantined events for good, e.g. conflicts in which the stores are right. Their bodies are not kept.
+
+    Exit code 1 when one is still there, or there is none of an id.
+    """
+    with session() as opened:
+        from salesintel_dagster.commands import events_output as output  # noqa: PLC0415 - after --help
+        from salesintel_dagster.flows.sync import redrive  # noqa: PLC0415 - same
+
+        shelf = _quarantine(opened)
+        found = _looked(shelf, most)
+        named = _named(found, message_ids)
+        if not really:
+            output.show_would(found, named, as_json=as_json, what=output.DROP)
+            return
+        done = redrive.drop(shelf, lambda one: one.origin in message_ids, most)
+    output.show_dropped(done, as_json=as_json)
+    if done.stay:
+        sys.exit(1)
 
 
 @click.group(epilog="Example: salesintel events dlq replay")

@@ -41,13 +41,14 @@ def reconcile(days: list[date], settle_seconds: float, *, repair: bool, as_json:
     remains.
     """
     with session() as opened:
-        from salesintel_dagster.commands import events_output as output  # noqa: PLC0415 - after --help
+        from salesintel_dagster.commands.events_output import progress  # noqa: PLC0415 - after --help
+        from salesintel_dagster.commands.reconcile_output import show_days  # noqa: PLC0415 - same
         from salesintel_dagster.wiring.event_checks import reconciliation  # noqa: PLC0415 - boto3, pyiceberg
 
         both = reconciliation(opened.settings, opened.clients, settle_seconds)
         tenants = opened.settings.tenants_of_events
         compared = []
-        with output.progress("days compared", len(days)) as tell:
+        with progress("days compared", len(days)) as tell:
             for start in range(0, len(days), DAYS_TOGETHER):
                 compared += both.compare(tenants, days[start : start + DAYS_TOGETHER])
                 tell(min(len(days), start + DAYS_TOGETHER))
@@ -58,6 +59,7 @@ def reconcile(days: list[date], settle_seconds: float, *, repair: bool, as_json:
             repairs = [both.repair(one, run_id) for one in differing]
             again = {(one.tenant_id, one.day): one for one in both.compare(tenants, [one.day for one in differing])}
             compared = [again.get((one.tenant_id, one.day), one) for one in compared]
-    output.show_days(compared, repairs, repaired=repair, as_json=as_json)
+    forgotten = sorted(set(days) - {one.day for one in compared})
+    show_days(compared, repairs, forgotten, repaired=repair, as_json=as_json)
     if any(one.differences for one in compared):
         sys.exit(1)

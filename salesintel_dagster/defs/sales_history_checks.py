@@ -1,7 +1,7 @@
 """The dear checks of `sales_history` in Dagster, once a day, and the repair of what they find, started by hand.
 
-The cheap ones, on the queues, are judged by whoever drains and watches (`carousel_sync`); here they are for a person
-who wants to know now.
+The cheap ones, on the queues, are judged by whoever drains and watches (`carousel_sync`), who tells of them once; here
+they are for a person who wants to know now. What waits for a person is told again each day: SQS drops it after 14 days.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,13 +14,13 @@ from salesintel_dagster import wiring
 from salesintel_dagster.defs import verdicts
 from salesintel_dagster.defs.carousel_sync import judged_queues
 from salesintel_dagster.defs.leaving import Redact, leaving
-from salesintel_dagster.domain.checks import MAX_OFFENDERS_NAMED
+from salesintel_dagster.domain.checks import MAX_OFFENDERS_NAMED, Promise
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.errors import SalesIntelError, SettingInvalid
 from salesintel_dagster.domain.event_queues import EventQueueWatch
 from salesintel_dagster.domain.history_facts import HistoryFacts, days_to_check
 from salesintel_dagster.domain.reconciliation import DayComparison
-from salesintel_dagster.flows.sync.checks import OF_QUEUES, judge_table, of_table
+from salesintel_dagster.flows.sync.checks import DEAD_LETTERS_EMPTY, OF_QUEUES, QUARANTINE_EMPTY, judge_table, of_table
 from salesintel_dagster.flows.sync.reconcile import Reconciliation
 from salesintel_dagster.settings import Settings
 
@@ -79,14 +79,20 @@ def build(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dg.Definitions:
 
     job = dg.define_asset_job(
         JOB,
-        selection=dg.AssetSelection.checks(table_checks),
+        selection=dg.AssetSelection.checks(
+            table_checks, *(_key(one) for one in (DEAD_LETTERS_EMPTY, QUARANTINE_EMPTY))
+        ),
         description="Compare sales_history with the sales table over 7 days and one older one; unique ids, vectors, "
-        "sales that smartgo_sales has too.",
+        "sales that smartgo_sales has too; what still waits in dead letters and quarantine.",
         tags={"dagster/max_runtime": str(settings.run_max_seconds)},
     )
     return dg.Definitions(
         asset_checks=[queue_checks, table_checks], jobs=[job, _repair_job(settings, redact)], schedules=[_schedule()]
     )
+
+
+def _key(promise: Promise) -> dg.AssetCheckKey:
+    return dg.AssetCheckKey(dg.AssetKey(promise.stage), promise.name)
 
 
 def _schedule() -> dg.ScheduleDefinition:

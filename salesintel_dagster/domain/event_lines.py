@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import IO
 
 from salesintel_dagster.domain.event_bus import MAX_DETAIL_BYTES, OutgoingEvent
-from salesintel_dagster.domain.sale import Rejection, RowRejected
+from salesintel_dagster.domain.sale import Rejection, RowRejected, shown
 from salesintel_dagster.domain.sale_event import EVENT_SOURCE, EVENT_TYPE, EventRules, parse_event
 from salesintel_dagster.domain.strict_json import JsonRefused, strict_loads
 
@@ -51,6 +51,8 @@ def read_event_line(text: str, place: int, rules: EventRules, *, check: bool = T
         detail, time = _opened(text, rules.max_bytes, check=check)
     except RowRejected as rejected:
         return rejected.rejection
+    except RecursionError:
+        return Rejection("TOO_DEEP", "line", shown(text), "an envelope's detail is not nested so deep")
     if check and isinstance(found := parse_event(_as_delivered(detail), rules), Rejection):
         return found
     return OutgoingEvent(place, detail, time)

@@ -92,5 +92,9 @@ class KeyedTable(ABC):
         """Return the payload hash by sale id of a tenant's day. Raises DuplicateKeys, TableUnavailable."""
 
     @abstractmethod
+    def days_of(self, tenant_id: str, sale_ids: Collection[str]) -> Mapping[str, date]:
+        """Return the day of each of these sales that the table holds, in whatever month. Raises TableUnavailable."""
+
+    @abstractmethod
     def rows_of(self, tenant_id: str, day: date, sale_ids: Collection[str]) -> pa.Table:
         """Return the rows (HISTORY_SCHEMA) of these sales of a tenant's day. Raises TableUnavailable."""

@@ -33,10 +33,13 @@ class ShelvedMessage:
 
 
 def by_origin(messages: Iterable[ShelvedMessage]) -> list[list[ShelvedMessage]]:
-    """Return the copies of each quarantined message together, in the order of the first of each."""
-    found: dict[str, list[ShelvedMessage]] = {}
+    """Return the copies of each quarantined message together, in the order of the first of each.
+
+    A copy has the same body: what somebody else's `messageId` makes look like one is an event of its own.
+    """
+    found: dict[tuple[str, str], list[ShelvedMessage]] = {}
     for one in messages:
-        found.setdefault(one.origin, []).append(one)
+        found.setdefault((one.origin, one.message.body), []).append(one)
     return list(found.values())
 
 

@@ -104,6 +104,12 @@ class TestAnyKeyedTable:
         assert ids(table) == ["a", "b", "c"]
         assert ids(table, day=date(2026, 11, 20)) == ["z"]
 
+    def test_a_sale_is_found_by_its_id_whatever_its_month(self, table: KeyedTable) -> None:
+        put(table, sold_event("a"), sold_event("b", soldAt="2026-12-31T10:00:00Z"), sold_event("c"))
+        put(table, sold_event("a", tenantId=OTHER_TENANT, soldAt="2026-10-01T10:00:00Z"))
+        assert table.days_of(TENANT, ["a", "b", "none"]) == {"a": DAY, "b": date(2026, 12, 31)}
+        assert table.days_of(TENANT, []) == {}
+
     def test_a_batch_that_holds_a_key_twice_is_refused(self, table: KeyedTable) -> None:
         """D6"""
         with pytest.raises(DuplicateKeys):

@@ -18,10 +18,14 @@ from salesintel_dagster.domain.sale_record import SaleRecord
 from salesintel_dagster.domain.sales_repository import PutResult
 from salesintel_dagster.domain.tenancy import CallerContext
 from salesintel_dagster.flows.sync.parts import SyncParts
+from salesintel_dagster.wiring import event_shelves as wired
 from salesintel_dagster_tests.command_line import call
 from salesintel_dagster_tests.event_stage import EventStage
 from salesintel_dagster_tests.fakes.events import envelope, sold
+from salesintel_dagster_tests.fakes.message_shelf import InMemoryBus
 from salesintel_dagster_tests.services import Services
+
+RULE = "rule: a message is one JSON text"
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +91,20 @@ class TestSend:
             f"  line 3  TOO_LARGE: line = {len(padded) + 1} bytes; rule: a line has at most 1048576 bytes",
         ]
         assert stage.depth(stage.settings.event_queue_name) == (2, 0)
+
+    def test_a_bus_that_goes_away_hides_neither_what_was_sent_nor_what_was_refused(
+        self, stage: EventStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        bus = InMemoryBus(fails_after=1)
+        monkeypatch.setattr(wired, "event_bus", lambda _clients: bus)
+        file = lines(tmp_path, "{", *(json.dumps(sold(f"W-{n}")) for n in range(2, 26)))
+        answer = stage.call("send", file)
+        assert answer.code == 1
+        assert answer.out.splitlines()[:2] == ["10 events sent, 1 not", "  line 1  NOT_JSON: line = '{'; " + RULE]
+        told = "of lines 12 to 21 nobody knows whether they were sent, and none after them was"
+        assert answer.err.splitlines()[-1] == f"salesintel: the bus is down; {told}"
+        bus.fails_after = bus.calls + 1
+        assert stage.call("send", file, "--json").json["uncertain"] == list(range(12, 22))
 
     def test_unchecked_it_is_sent_and_quarantined_by_the_sync(self, stage: EventStage, tmp_path: Path):
         file = lines(tmp_path, json.dumps(sold("U-1", tenantId="somebody")))
@@ -212,7 +230,30 @@ def test_one_that_a_crash_has_put_into_quarantine_twice_is_one_event(stage: Even
     assert stage.depth(stage.settings.event_quarantine_name) == (1, 0)
 
 
+def test_a_judged_event_is_dropped_from_quarantine_and_no_other(stage: EventStage):
+    stage.put(stage.settings.event_queue_name, "poison", "also poison")
+    assert stage.drain().quarantined == 2
+    first, second = (one["message"] for one in stage.call("quarantine", "list", "--json").json["messages"])
+    would = stage.call("quarantine", "drop", first)
+    assert would.out.splitlines()[-1] == "1 event would be deleted for good; nothing was done (--apply does it)"
+    assert stage.depth(stage.settings.event_quarantine_name) == (2, 0)
+    assert stage.call("quarantine", "drop", "none", "--apply").code == 1
+    done = stage.call("quarantine", "drop", first, "--apply")
+    assert (done.code, done.out) == (0, "1 event deleted for good\n")
+    (left,) = stage.call("quarantine", "list", "--json").json["messages"]
+    assert left["message"] == second
+    assert stage.depth(stage.settings.event_queue_name) == (0, 0)
+    assert stage.call("quarantine", "drop").code == 2
+
+
 class TestReconcile:
+    def test_days_that_cannot_be_compared_are_told_and_not_called_the_same(self, stage: EventStage):
+        answer = stage.call("reconcile", "2020-02-28..2020-02-29", "--settle", "0")
+        told = "2 days not compared: the sales table forgets a sale after two years"
+        assert (answer.code, answer.out.splitlines()[1:]) == (0, [told])
+        answer = stage.call("reconcile", "2020-02-29", "--settle", "0", "--json")
+        assert answer.json == {"days": [], "not_compared": ["2020-02-29"], "repaired": None}
+
     @pytest.mark.parametrize("side", ["sales_history", "sales_table"])
     def test_a_row_deleted_by_hand_is_named_restored_and_then_all_is_the_same(self, stage: EventStage, side: str):
         """F28"""

@@ -127,7 +127,7 @@ JOBS = {
     },
     "sales_history_reconcile": {
         "assets": [],
-        "checks": 4,
+        "checks": 6,
         "executor": "in_process",
         "tags": {"dagster/max_runtime": "14400"},
     },

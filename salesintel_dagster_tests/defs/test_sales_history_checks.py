@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from salesintel_dagster.defs.sales_history_checks import JOB, REPAIR_JOB
+from salesintel_dagster.defs.verdicts import REPEATED
 from salesintel_dagster.domain.errors import SalesUnavailable
 from salesintel_dagster.domain.history_facts import days_to_check
 from salesintel_dagster.domain.sale_event import SaleIdentity
@@ -37,7 +38,7 @@ def verdict(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvalua
 def test_stores_that_agree_pass_every_check_and_the_days_are_told(sync: DagsterSync):
     result = sync.run(JOB)
     assert failed(result.get_asset_check_evaluations()) == []
-    assert len(result.get_asset_check_evaluations()) == 4
+    assert len(result.get_asset_check_evaluations()) == 6
     days = str(verdict(result, "sales_history_matches_ledger").metadata["days"].value)
     assert days == "2026-10-26, " + ", ".join(
         f"2026-{day}" for day in "10-27 10-28 10-29 10-30 10-31 11-01 11-02".split()
@@ -91,6 +92,19 @@ def test_a_sale_that_both_sources_tell_of_is_a_warning(sync: DagsterSync):
     found = verdict(sync.run(JOB), "no_sale_from_two_sources")
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert str(found.metadata["offenders_named"].value) == (f"{TENANT}/S-1: {DAY} P-S-1, smartgo_sales has it as 4711")
+
+
+def test_what_waits_for_a_person_is_told_every_day_until_nothing_does(sync: DagsterSync):
+    sync.queues.dead, sync.queues.kept = 1, 2
+    sync.watch()
+    for _ in range(2):
+        evaluations = sync.run(JOB).get_asset_check_evaluations()
+        waiting = ["event_dead_letters_are_empty", "event_quarantine_is_empty"]
+        assert failed(evaluations) == waiting
+        assert not [one for one in evaluations if REPEATED in one.metadata]
+    assert sync.watch().asset_events == []
+    sync.queues.dead = sync.queues.kept = 0
+    assert failed(sync.run(JOB).get_asset_check_evaluations()) == []
 
 
 def test_a_store_that_is_gone_fails_the_run_in_its_own_words(sync: DagsterSync):

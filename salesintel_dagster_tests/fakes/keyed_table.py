@@ -71,6 +71,10 @@ class InMemoryKeyedTable(KeyedTable):
             if identity.tenant_id == tenant_id and row["sold_date"] == day
         }
 
+    def days_of(self, tenant_id: str, sale_ids: Collection[str]) -> Mapping[str, date]:
+        held = {sale_id: self.rows.get(SaleIdentity(tenant_id, sale_id)) for sale_id in sale_ids}
+        return {sale_id: row["sold_date"] for sale_id, row in held.items() if row is not None}  # type: ignore[misc]
+
     def rows_of(self, tenant_id: str, day: date, sale_ids: Collection[str]) -> pa.Table:
         found = [
             row

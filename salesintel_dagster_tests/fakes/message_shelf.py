@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from salesintel_dagster.domain.errors import QueueUnavailable
+from salesintel_dagster.domain.errors import EventBusUnavailable, QueueUnavailable
 from salesintel_dagster.domain.event_bus import BATCH_BYTES, BATCH_EVENTS, EventBus, NotPut, OutgoingEvent
 from salesintel_dagster.domain.event_queue import QueueDepth, QueuedMessage
 from salesintel_dagster.domain.message_shelf import (
@@ -87,13 +87,18 @@ class InMemoryInlet(MessageInlet):
 
 @dataclass(slots=True)
 class InMemoryBus(EventBus):
-    """`taken` details; `answers` maps a detail to the codes of its next tries, in turn."""
+    """`taken` details; `answers` maps a detail to the codes of its next tries, in turn; after `fails_after` calls
+    every other one raises.
+    """
 
     taken: list[str] = field(default_factory=list)
     answers: dict[str, list[str]] = field(default_factory=dict)
     calls: int = 0
+    fails_after: int | None = None
 
     def put(self, events: Sequence[OutgoingEvent]) -> tuple[NotPut, ...]:
+        if self.calls == self.fails_after:
+            raise EventBusUnavailable("the bus is down")
         self.calls += 1
         assert len(events) <= BATCH_EVENTS
         assert sum(event.size for event in events) <= BATCH_BYTES

@@ -69,9 +69,17 @@ class Stores:
         return found
 
     def assert_same_after_repair(self, expected: Repaired) -> None:
-        assert self.reconciliation.repair(self.compare(), "run-9") == expected
+        before = self.compare()
+        assert self.reconciliation.repair(before, "run-9") == expected
         assert self.compare().differences == 0
-        assert self.reconciliation.repair(self.compare(), "run-9") == Repaired()
+        assert self.reconciliation.repair(before, "run-9") == Repaired()
+
+    def repaired_days(self, *days: date) -> tuple[list[str], list[Repaired], list[str]]:
+        """Return the differences of the days, what their repairs did, and the differences after that."""
+        before = self.reconciliation.compare([TENANT], days)
+        done = [self.reconciliation.repair(one, "run-9") for one in before]
+        after = self.reconciliation.compare([TENANT], days)
+        return [told for one in before for told in one.offenders()], done, [t for one in after for t in one.offenders()]
 
     def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -191,6 +199,48 @@ def test_two_payloads_of_one_version_are_left_for_a_person(stores: Stores) -> No
     stores.table.write_new(sold_rows(sold_event("a", salePrice=1)), {})
     assert stores.reconciliation.repair(stores.compare(), "run-9") == Repaired(left=("a",))
     assert judged([stores.compare()]).offenders == (f"{TENANT} {DAY} a: another payload",)
+
+
+LATER = date(2026, 11, 4)
+MOVED = {"salePrice": 1, "soldAt": "2026-11-04T00:00:00Z"}
+
+
+@pytest.mark.parametrize("newer", ["ledger", "table"])
+def test_a_correction_that_moved_the_day_stands_on_both_sides_after_a_repair(stores: Stores, newer: str) -> None:
+    """F28: its worker died between the stores, and its message is gone for good."""
+    first, second = sold_event("a"), sold_event("a", eventVersion=2, **MOVED)
+    stores.ledger.put(CONTEXT, (second if newer == "ledger" else first).record)
+    stores.table.write_new(sold_rows(first if newer == "ledger" else second), {})
+    before, done, after = stores.repaired_days(DAY, LATER)
+    assert (len(before), after) == (2, [])
+    given = Repaired(to_table=1) if newer == "ledger" else Repaired(to_ledger=1)
+    assert done == [Repaired(), given]
+    assert stores.table.days_of(TENANT, ["a", "b"]) == {"a": LATER}
+    held = stores.ledger.by_sale_id(CONTEXT, "a")
+    assert held is not None
+    assert (held.record.sold_date, held.record.event_version) == (LATER, 2)
+
+
+def test_two_payloads_of_one_version_under_two_days_are_left_for_a_person(stores: Stores) -> None:
+    stores.ledger.put(CONTEXT, sold_event("a").record)
+    stores.table.write_new(sold_rows(sold_event("a", **MOVED)), {})
+    before, done, after = stores.repaired_days(DAY, LATER)
+    assert done == [Repaired(left=("a",)), Repaired(left=("a",))]
+    assert (len(before), after) == (2, before)
+
+
+@pytest.mark.parametrize("day", [LATER, date(2026, 12, 4)])
+def test_a_sale_moved_by_hand_is_left_for_a_person_and_never_doubled(stores: Stores, day: date) -> None:
+    event = sold_event("a")
+    stores.both(event)
+    moved = {"sold_date": day, "sold_at": event.record.sold_at + (day - DAY)}
+    stores.ledger.update(CONTEXT, "a", moved, 1)
+    before, done, after = stores.repaired_days(DAY, day)
+    assert (len(before), after) == (2, before)
+    assert sum((one.left for one in done), ()) in (("a",), ("a", "a"))
+    assert [(one.to_table, one.to_ledger) for one in done] == [(0, 0), (0, 0)]
+    assert stores.table.days_of(TENANT, ["a"]) == {"a": DAY}
+    assert stores.table.of_day(TENANT, day) == {}
 
 
 def test_what_is_under_way_between_the_stores_is_no_difference() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from salesintel_dagster.domain.errors import QueueUnavailable
 from salesintel_dagster.domain.event_queues import OldestAge
-from salesintel_dagster.flows.sync.redrive import look, redrive
+from salesintel_dagster.domain.message_shelf import ShelvedMessage
+from salesintel_dagster.flows.sync.redrive import Dropped, drop, look, redrive
 from salesintel_dagster.flows.sync.state import state_of_events
 from salesintel_dagster_tests.fakes.event_queue import InMemoryEventQueue
 from salesintel_dagster_tests.fakes.event_queues import FakeEventQueueWatch
@@ -70,6 +71,44 @@ def test_nothing_is_deleted_that_was_not_sent(shelf: InMemoryShelf) -> None:
         redrive(shelf, inlet, lambda _: True)
     assert len(inlet.sent) == 10
     assert [one.message.body for one in shelf.there.values()] == [f"body-{number}" for number in range(10, 25)]
+    assert not shelf.in_hand
+
+
+def test_a_look_that_takes_longer_than_it_may_hold_ends() -> None:
+    class Forgetful(InMemoryShelf):
+        takes = 0
+
+        def take(self, hold_seconds: int) -> list[ShelvedMessage]:
+            found = InMemoryShelf.take(self, hold_seconds)
+            self.in_hand = {one.message_id for one in found}  # of the others the time is up
+            self.takes += 1
+            assert self.takes < 9, "it goes on for ever"
+            return found
+
+    shelf = Forgetful()
+    for number in range(5):
+        shelf.put(f"body-{number}")
+    shelf.in_hand = {"s-1"}
+    found = look(shelf)
+    assert (len(found.messages), found.is_whole) == (5, False)
+
+
+def test_no_event_is_taken_for_a_copy_of_another_and_lost() -> None:
+    shelf, inlet = InMemoryShelf(), InMemoryInlet()
+    for number in range(3):
+        shelf.put(f"body-{number}", {"messageId": "given by somebody"})
+    assert redrive(shelf, inlet, lambda _: True).moved == 3
+    assert inlet.sent == ["body-0", "body-1", "body-2"]
+    assert shelf.there == {}
+
+
+def test_what_is_dropped_is_gone_copies_and_all_and_nothing_else_is() -> None:
+    shelf = InMemoryShelf()
+    for origin in ("m-1", "m-2", "m-1", "m-3", "m-2"):
+        shelf.put(f"body of {origin}", {"messageId": origin})
+    shelf.stubborn = {"s-5"}
+    assert drop(shelf, lambda one: one.origin != "m-3") == Dropped(1, ("m-2",))
+    assert set(shelf.there) == {"s-4", "s-5"}
     assert not shelf.in_hand
 
 

@@ -49,6 +49,14 @@ def test_what_is_never_taken_is_told_and_stops_no_other() -> None:
     ]
 
 
+def test_a_bus_that_goes_away_leaves_what_was_done_and_what_nobody_knows_told() -> None:
+    bus = InMemoryBus(answers={'{"n": 2}': ["MalformedDetail"]}, fails_after=2)
+    sent = send(bus, events(25), held_clock())
+    assert (sent.taken, [one.event.place for one in sent.refused]) == (19, [2])
+    assert sent.uncertain == (21, 22, 23, 24, 25)
+    assert str(sent.error) == "the bus is down"
+
+
 def test_a_line_is_a_detail_as_it_is_written_or_an_envelopes() -> None:
     text = '{"saleId": "S-1", ' + json.dumps(sold(None))[1:].replace("19.9", "19.90")
     bare = read_event_line(text, 1, RULES)
@@ -70,6 +78,12 @@ def test_no_hostile_line_is_sent_or_stops_the_reading() -> None:
         found = read_event_line(body, 1, RULES)
         assert isinstance(found, Rejection) == (name != "no id"), name  # the bus gives one
         read_event_line(body, 1, RULES, check=False)
+
+
+def test_an_unchecked_envelope_that_is_too_deep_to_be_written_again_is_told() -> None:
+    found = read_event_line('{"detail": {"z": ' + "[" * 900 + "]" * 900 + "}}", 1, RULES, check=False)
+    assert isinstance(found, Rejection)
+    assert found.code in ("TOO_DEEP", "NOT_JSON")
 
 
 def test_a_line_that_is_no_utf8_or_too_long_is_told_whole_and_stops_no_other() -> None:

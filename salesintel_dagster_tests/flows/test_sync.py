@@ -178,6 +178,9 @@ class TestCorrections:
         world.drain()
         world.send(sold("a", soldAt="2026-10-03T00:00:00Z", eventVersion=2))
         assert world.drain().conflicts == 1
+        (entry,) = world.quarantine.entries
+        assert (entry.rejection.code, entry.rejection.field) == ("CONFLICT", "soldAt")
+        assert entry.rejection.rule == "a correction stays in the month of its sale; the sale as it was stays"
         assert world.in_table() == world.in_ledger() == {(TENANT, "a"): hash_of(sold("a"))}
 
     def test_another_payload_of_the_same_version_is_a_contradiction(self, world: FakeSync) -> None:

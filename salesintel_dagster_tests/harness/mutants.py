@@ -98,6 +98,9 @@ class OtherWrites(KeyedTable):
     def of_day(self, tenant_id: str, day: Any) -> Mapping[str, str]:  # noqa: ANN401 - the port's
         return self.true.of_day(tenant_id, day)
 
+    def days_of(self, tenant_id: str, sale_ids: Any) -> Mapping[str, Any]:  # noqa: ANN401 - the port's
+        return self.true.days_of(tenant_id, sale_ids)
+
     def rows_of(self, tenant_id: str, day: Any, sale_ids: Any) -> pa.Table:  # noqa: ANN401 - the port's
         return self.true.rows_of(tenant_id, day, sale_ids)
 

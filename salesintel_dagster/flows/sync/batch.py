@@ -10,7 +10,7 @@ higher version of it is in both, and an error passes through: what is not delete
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -29,17 +29,18 @@ from salesintel_dagster.flows.sync.pending import (
     Behind,
     Pending,
     bisected,
+    contradicts,
     entries,
     foremost,
     held_higher,
     lags,
     message_count,
     messages_of,
+    moved,
     row_refused,
     without,
 )
 
-CONFLICT = "CONFLICT"
 BATCH_PROPERTY = "salesintel.batch-id"
 RUN_PROPERTY = "salesintel.run-id"
 
@@ -124,6 +125,7 @@ class MicroBatch:
         outcomes = ledger.enter([one.event for one in pending])
         found = list(zip(pending, outcomes, strict=True))
         self.in_conflict([(one, told.held_hash) for one, told in found if told.entered is Entered.CONFLICT])
+        self.in_conflict([(one, told.held_hash) for one, told in found if told.entered is Entered.MOVES], moved)
         self.refused([(one, told.refusal) for one, told in found if told.refusal is not None])
         first, self.behind = foremost(found)
         return first
@@ -188,10 +190,11 @@ class MicroBatch:
         self.deleted(entry.message for entry in entries)
         return True
 
-    def in_conflict(self, conflicts: Sequence[tuple[Pending, str]]) -> None:
+    def in_conflict(
+        self, conflicts: Sequence[tuple[Pending, str]], why: Callable[[Pending], Rejection] = contradicts
+    ) -> None:
         """Quarantine what says something else of a sale than the stores do, with both hashes."""
-        rule = "one sale id and version has one payload; the first stays"
-        found = [(one, Rejection(CONFLICT, "saleId", one.identity.sale_id, rule), held) for one, held in conflicts]
+        found = [(one, why(one), held) for one, held in conflicts]
         if self.quarantined([entry for told in found for entry in entries(*told)]):
             named = tuple("/".join(one.identity) for one, _ in conflicts)
             self.tally += SyncTally(conflicts=message_count(one for one, _ in conflicts), conflicting=named)

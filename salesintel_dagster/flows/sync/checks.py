@@ -73,7 +73,7 @@ def judge_conflicts(tally: SyncTally) -> Verdict:
         passed=tally.conflicts == 0,
         severity=Severity.ERROR,
         expected="no conflict",
-        found=f"{tally.conflicts} of {tally.received} events; the first payload stays in both stores",
+        found=f"{tally.conflicts} of {tally.received} events; the payload that was there first stays",
         offenders=tally.conflicting,
         facts={"conflicts": tally.conflicts},
     )

@@ -36,7 +36,9 @@ class Entered(Enum):
     SUPERSEDED = auto()
     """The table holds a higher version of the sale."""
     CONFLICT = auto()
-    """The table holds something else of the same version, or the sale in another month."""
+    """The table holds something else of the same version."""
+    MOVES = auto()
+    """The table holds a lower version of the sale, in another month."""
     REFUSED = auto()
     """The sale breaks a rule of the table."""
 
@@ -142,9 +144,9 @@ class Ledger:
             return Entry(Entered.THERE, held_hash)
         if held.record.event_version > record.event_version:
             return Entry(Entered.SUPERSEDED, held.record.payload_hash, held_day=held.record.sold_date)
-        if held.record.event_version == record.event_version or _month(held.record) != _month(record):
+        if held.record.event_version == record.event_version:
             return Entry(Entered.CONFLICT, held_hash)
-        return Entry(Entered.CORRECTS, held_hash)
+        return Entry(Entered.CORRECTS if _month(held.record) == _month(record) else Entered.MOVES, held_hash)
 
 
 def _month(record: SaleRecord) -> tuple[int, int]:

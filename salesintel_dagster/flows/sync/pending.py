@@ -14,6 +14,7 @@ from salesintel_dagster.domain.sale import Rejection
 from salesintel_dagster.domain.sale_event import SaleEvent, SaleIdentity
 from salesintel_dagster.flows.sync.ledger import Entered, Entry
 
+CONFLICT = "CONFLICT"
 ROW_REFUSED = "ROW_REFUSED"
 Result = TypeVar("Result")
 
@@ -121,6 +122,18 @@ def lags(pending: Sequence[Pending], now: datetime) -> list[float]:
 def row_refused(pending: Pending, error: Exception) -> Rejection:
     """Return why a payload is no row."""
     return Rejection(ROW_REFUSED, "detail", pending.identity.sale_id, f"a row that sales_history takes: {error}")
+
+
+def contradicts(pending: Pending) -> Rejection:
+    """Return why a payload is not taken beside another of its version."""
+    rule = "one sale id and version has one payload; the first stays"
+    return Rejection(CONFLICT, "saleId", pending.identity.sale_id, rule)
+
+
+def moved(pending: Pending) -> Rejection:
+    """Return why a correction is not taken that puts its sale elsewhere."""
+    rule = "a correction stays in the month of its sale; the sale as it was stays"
+    return Rejection(CONFLICT, "soldAt", pending.event.record.sold_at.isoformat(), rule)
 
 
 def entries(pending: Pending, rejection: Rejection, held_hash: str | None) -> list[Quarantined]:

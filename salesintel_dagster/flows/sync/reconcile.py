@@ -23,7 +23,7 @@ from salesintel_dagster.domain.reconciliation import DayComparison, compared, ev
 from salesintel_dagster.domain.retention import is_expired, ttl_of
 from salesintel_dagster.domain.sale_event import SaleIdentity
 from salesintel_dagster.domain.sale_record import SaleRecord
-from salesintel_dagster.domain.sales_repository import PutOutcome, SalesRepository
+from salesintel_dagster.domain.sales_repository import CorrectionOutcome, PutOutcome, SalesRepository
 from salesintel_dagster.domain.tenancy import CallerContext
 
 SETTLE_SECONDS = 30.0
@@ -61,27 +61,19 @@ class Reconciliation:
     def repair(self, comparison: DayComparison, run_id: str) -> Repaired:
         """Give each side what it lacks; of two payloads of a sale the higher version stands. Running it twice is safe.
 
-        Two payloads of one version are left: nobody but a person can tell which is right.
+        Left are two payloads of one version, and a sale that somebody has moved to another day by hand: nobody but a
+        person can tell which is right.
         """
         context = CallerContext(comparison.tenant_id)
-        differing = (*comparison.only_in_ledger, *comparison.only_in_table, *comparison.other_payload)
-        self.receipts.forget([SaleIdentity(comparison.tenant_id, sale_id) for sale_id in differing])
-        missing = list(self._held(context, comparison.only_in_ledger))
-        here = self.table.rows_of(comparison.tenant_id, comparison.day, comparison.only_in_table)
-        to_ledger = [record for record in records_of(here) if self._entered(context, record)]
-        both = {record.sale_id: record for record in self._held(context, comparison.other_payload)}
-        rows = self.table.rows_of(comparison.tenant_id, comparison.day, comparison.other_payload)
-        left = []
-        for record in records_of(rows):
-            held = both.get(record.sale_id)
-            if held is None or held.event_version == record.event_version:
-                left.append(record.sale_id)
-            elif held.event_version > record.event_version:
-                missing.append(held)
-            else:
-                self.ledger.correct(context, record)
-                to_ledger.append(record)
-        return Repaired(self._written(missing, run_id), len(to_ledger), tuple(left))
+        here, there = comparison.only_in_table, comparison.only_in_ledger
+        self.receipts.forget(
+            [SaleIdentity(comparison.tenant_id, one) for one in (*here, *there, *comparison.other_payload)]
+        )
+        rows = self.table.rows_of(comparison.tenant_id, comparison.day, (*here, *comparison.other_payload))
+        given = [(record.sale_id, self._entered(context, record)) for record in records_of(rows)]
+        written, not_written = self._written(list(self._held(context, (*there, *comparison.other_payload))), run_id)
+        left = {*not_written, *(sale_id for sale_id, entered in given if entered is None)}
+        return Repaired(written, sum(1 for _, entered in given if entered), tuple(sorted(left)))
 
     def _compare(self, tenant_id: str, day: date) -> DayComparison:
         ledger = self.ledger.of_day(CallerContext(tenant_id), day)
@@ -94,16 +86,38 @@ class Reconciliation:
             if held is not None:
                 yield held.record
 
-    def _entered(self, context: CallerContext, record: SaleRecord) -> bool:
-        return self.ledger.put(context, record).outcome is not PutOutcome.CONFLICT
+    def _entered(self, context: CallerContext, record: SaleRecord) -> bool | None:
+        """Tell whether the sales table was given the record; None where it holds what a person must judge."""
+        put = self.ledger.put(context, record)
+        if put.outcome is PutOutcome.CREATED:
+            return True
+        if put.outcome is PutOutcome.CONFLICT:
+            corrected = self.ledger.correct(context, record).outcome
+            return None if corrected is CorrectionOutcome.CONFLICT else corrected is CorrectionOutcome.APPLIED
+        held = self.ledger.by_sale_id(context, record.sale_id)
+        return None if held is not None and held.record.sold_date != record.sold_date else False
 
-    def _written(self, records: list[SaleRecord], run_id: str) -> int:
+    def _written(self, records: list[SaleRecord], run_id: str) -> tuple[int, set[str]]:
+        """Return how many rows were written, and the sales of those that only a person can judge.
+
+        The table finds a sale by its month: a row in another month would be a second one of the sale.
+        """
         if not records:
-            return 0
-        rows = history_rows(
-            [event_of(record) for record in records], Ingestion(run_id, self.clock.now(), repaired=True)
-        )
-        return self.table.write_new(rows, {"salesintel.run-id": run_id, REPAIR_PROPERTY: "reconcile"}).written
+            return 0, set()
+        days = self.table.days_of(records[0].tenant, [one.sale_id for one in records])
+        moved = {
+            one.sale_id for one in records if _month(days.get(one.sale_id, one.sold_date)) != _month(one.sold_date)
+        }
+        events = [event_of(record) for record in records if record.sale_id not in moved]
+        if not events:
+            return 0, moved
+        rows = history_rows(events, Ingestion(run_id, self.clock.now(), repaired=True))
+        commit = self.table.write_new(rows, {"salesintel.run-id": run_id, REPAIR_PROPERTY: "reconcile"})
+        return commit.written, moved | {identity.sale_id for identity in commit.conflicts}
 
     def _forgotten(self, day: date) -> bool:
         return is_expired(ttl_of(day), self.clock.now())
+
+
+def _month(day: date) -> tuple[int, int]:
+    return day.year, day.month

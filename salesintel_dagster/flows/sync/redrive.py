@@ -1,4 +1,4 @@
-"""Looking through a shelf (dead letters, quarantine) without taking from it, and putting messages back to work.
+"""Looking through a shelf (dead letters, quarantine) without taking from it, putting messages back to work, dropping.
 
 A look holds what it sees until its end, so that nothing is seen twice, and then gives all of it back. Redriving sends
 first and deletes then: a kill in between leaves a message in both places, and the sync answers the second from its
@@ -57,8 +57,8 @@ class Redriven:
 
 def look(shelf: MessageShelf, most: int = MOST_LOOKED_AT, tell: Tell = lambda _: None) -> Look:
     """Return what lies there, oldest first, and leave all of it there. Raises QueueUnavailable."""
-    with _in_hand(shelf, most, tell) as held:
-        return _seen(shelf, held, most)
+    with _in_hand(shelf, most, tell) as (held, whole):
+        return _seen(shelf, held, whole=whole)
 
 
 def redrive(
@@ -69,8 +69,8 @@ def redrive(
     All are in hand before the first is sent: one that comes back to the shelf at once is not sent again.
     """
     done = Redriven()
-    with _in_hand(shelf, most, lambda _: None) as held:
-        seen = _seen(shelf, held, most)
+    with _in_hand(shelf, most, lambda _: None) as (held, whole):
+        seen = _seen(shelf, held, whole=whole)
         chosen = by_origin(one for one in seen.messages if wanted(one))
         for start in range(0, len(chosen), SEND_TOGETHER):
             for one in _moved(chosen[start : start + SEND_TOGETHER], shelf, inlet, done):
@@ -79,34 +79,64 @@ def redrive(
     return replace(done, more=seen.more, held=seen.held)
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """How many events are gone for good, and the ids of those that are still on the shelf."""
+
+    gone: int
+    stay: tuple[str, ...]
+
+
+def drop(shelf: MessageShelf, wanted: Wanted, most: int = MOST_LOOKED_AT) -> Dropped:
+    """Delete the wanted messages, copies and all, because somebody has judged them. Raises QueueUnavailable."""
+    with _in_hand(shelf, most, lambda _: None) as (held, whole):
+        events = by_origin(one for one in _seen(shelf, held, whole=whole).messages if wanted(one))
+        stay = {one.message_id for one in shelf.delete([one for copies in events for one in copies])}
+        for copies in events:
+            for one in copies:
+                if one.message_id not in stay:
+                    del held[one.message_id]
+    here = tuple(copies[0].origin for copies in events if any(one.message_id in stay for one in copies))
+    return Dropped(len(events) - len(here), here)
+
+
 def _moved(
     batch: Sequence[list[ShelvedMessage]], shelf: MessageShelf, inlet: MessageInlet, done: Redriven
 ) -> list[ShelvedMessage]:
     """Send the first of each event's copies, delete all of them; return those that are gone."""
     refused = {one.number: one.reason for one in inlet.send([copies[0].message.body for copies in batch])}
     done.refused += [(batch[number][0].origin, reason) for number, reason in refused.items()]
-    sent = [one for number, copies in enumerate(batch) if number not in refused for one in copies]
+    events = [copies for number, copies in enumerate(batch) if number not in refused]
+    sent = [one for copies in events for one in copies]
     stay = {one.message_id for one in shelf.delete(sent)}
-    done.sent_but_stay += sorted({one.origin for one in sent if one.message_id in stay})
-    done.moved += len({one.origin for one in sent} - set(done.sent_but_stay))
+    here = sorted(copies[0].origin for copies in events if any(one.message_id in stay for one in copies))
+    done.sent_but_stay += here
+    done.moved += len(events) - len(here)
     return [one for one in sent if one.message_id not in stay]
 
 
-def _seen(shelf: MessageShelf, held: Mapping[str, ShelvedMessage], most: int) -> Look:
+def _seen(shelf: MessageShelf, held: Mapping[str, ShelvedMessage], *, whole: bool) -> Look:
     depth = shelf.depth()
     messages = sorted(held.values(), key=lambda one: (one.message.sent_at, one.message_id))
-    more = depth.waiting + depth.delayed if len(held) >= most else 0
+    more = 0 if whole else depth.waiting + depth.delayed
     return Look(tuple(messages), more, max(0, depth.in_flight - len(held)))
 
 
 @contextmanager
-def _in_hand(shelf: MessageShelf, most: int, tell: Tell) -> Iterator[dict[str, ShelvedMessage]]:
-    """Take what lies there, up to about `most`; give back at the end what is still held."""
+def _in_hand(shelf: MessageShelf, most: int, tell: Tell) -> Iterator[tuple[dict[str, ShelvedMessage], bool]]:
+    """Take what lies there, up to about `most`, and tell whether that is all; give back at the end what is still held.
+
+    A hand that holds nothing new ends it: what was taken first is to be seen again already.
+    """
     held: dict[str, ShelvedMessage] = {}
+    hand: list[ShelvedMessage] = []
     try:
         while len(held) < most and (hand := shelf.take(HOLD_SECONDS)):
+            before = len(held)
             held |= {one.message_id: one for one in hand}
+            if len(held) == before:
+                break
             tell(len(held))
-        yield held
+        yield held, not hand
     finally:
         shelf.give_back(held.values())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from salesintel_dagster.domain.clock import Clock
+from salesintel_dagster.domain.errors import EventBusUnavailable
 from salesintel_dagster.domain.event_bus import EventBus, NotPut, OutgoingEvent, batches
 from salesintel_dagster.domain.retry import RetryPolicy
 
@@ -15,20 +16,28 @@ SEND_RETRY = RetryPolicy(retries=5, base_seconds=0.2, deadline_seconds=30.0)
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """How many events the bus took, and those that it did not, with its code."""
+    """How many events the bus took, and those that it did not, with its code.
+
+    An `error` ended the sending: each of the `uncertain` places may have been taken, none after them was sent.
+    """
 
     taken: int
     refused: tuple[NotPut, ...]
+    uncertain: tuple[int, ...] = ()
+    error: EventBusUnavailable | None = None
 
 
 def send(
     bus: EventBus, events: Iterable[OutgoingEvent], clock: Clock, tell: Callable[[int], object] = lambda _: None
 ) -> Sent:
-    """Send all; `tell` hears the number taken so far. Raises EventBusUnavailable: what came before it is sent."""
+    """Send all, or until the bus does not answer; `tell` hears the number taken so far."""
     taken = 0
     refused: list[NotPut] = []
     for batch in batches(events):
-        never = _send_batch(bus, batch, clock)
+        try:
+            never = _send_batch(bus, batch, clock)
+        except EventBusUnavailable as error:
+            return Sent(taken, tuple(refused), tuple(event.place for event in batch), error)
         refused += never
         taken += len(batch) - len(never)
         tell(taken)
