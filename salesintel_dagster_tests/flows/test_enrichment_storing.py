@@ -181,6 +181,28 @@ def test_a_paid_product_does_not_wait_for_another_batch_that_asks_for_the_same_a
     assert world.store.held[second].state is State.RETRY
 
 
+def test_h3_a_product_whose_row_was_not_kept_is_not_done_by_another_of_the_same_asin(world: EnrichmentWorld):
+    """A batch's rows may lie in several items, of which the last was not written before its worker died."""
+    same = LookUpKey(LookUpKind.ASIN, "B000000001")
+    world.submit(CatalogRead(tuple(CatalogProduct(f"p-{n}", same) for n in range(5)), ()), size=5)
+    failing(world, 1)
+    with pytest.raises(TableUnavailable):
+        world.drain()
+    [batch] = world.store.held
+    kept = world.store.of(batch)
+    world.store.forget(batch)
+    world.store.keep(batch, kept.slice(0, 3))
+    world.provider.always = ProviderTransient(Reason.PROVIDER_DOWN, "answered 500")
+    world.time.move(120)
+    world.drain()
+    assert world.states() == {"DONE": 3, "RETRY": 2}
+    assert len(world.table.rows) == 3
+    world.provider.always = None
+    world.until_quiet()
+    assert world.states() == {"DONE": 5}
+    assert len(world.table.rows) == 5
+
+
 def test_h4_rows_of_a_batch_of_the_same_name_that_has_expired_are_not_taken_for_ours(world: EnrichmentWorld):
     """The same catalog months later is the same job id: its old rows are no facts of today."""
     world.submit(10)
