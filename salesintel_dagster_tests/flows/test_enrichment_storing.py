@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from salesintel_dagster.domain.enrichment.batch import Reason, State
+from salesintel_dagster.domain.enrichment.facts import NoFacts
 from salesintel_dagster.domain.enrichment.product import CatalogProduct, CatalogRead, LookUpKey, LookUpKind
 from salesintel_dagster.domain.enrichment.rows import table_of
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
@@ -73,6 +74,24 @@ def test_h3_a_table_that_refuses_fails_the_run_loudly_and_what_was_paid_for_is_k
     assert (done.requests, done.rows_written, done.recovered) == (0, 10, 10)
     assert {(row["run_id"], row["enriched_at"]) for row in world.table.rows.values()} == {("first", paid_at)}
     assert_each_paid_once(world, 10)
+
+
+def test_the_status_says_that_it_is_the_table_that_a_catalog_waits_for(world: EnrichmentWorld):
+    world.provider.none["B000000003"] = NoFacts(Reason.INVALID, "title is 7, expected text")
+    world.submit(10)
+    failing(world, 1)
+    with pytest.raises(TableUnavailable):
+        world.drain()
+    waiting, failed = world.status().whys
+    assert (waiting.state, waiting.reason, waiting.products) == (State.RETRY, Reason.STORE_FAILED, 9)
+    assert waiting.detail == "paid for and kept; the table product_enrichment has not taken it yet"
+    assert (failed.state, failed.products) == (State.FAILED, 1)
+    assert (failed.product_id, failed.detail) == ("p-0003", "title is 7, expected text")
+    assert world.status().waits_for_table
+    assert world.status().estimated_finish is None
+    world.until_quiet()
+    assert [why.state for why in world.status().whys] == [State.FAILED]
+    assert not world.status().waits_for_table
 
 
 def test_h3_a_table_that_is_down_for_long_costs_nothing_and_fails_no_product(world: EnrichmentWorld):
@@ -147,6 +166,26 @@ def test_h3_a_batch_taken_over_while_the_table_is_down_waits_and_is_not_bought_a
     world.wire.act = lambda _n, _name: None
     world.until_quiet()
     assert_each_paid_once(world, 10)
+
+
+def test_a_round_that_cannot_ask_the_table_has_recovered_nothing(world: EnrichmentWorld):
+    world.provider.script.extend([None, ProviderTransient(Reason.PROVIDER_DOWN, "answered 500")])
+    world.submit(10)
+    world.drain()
+    assert world.states() == {"DONE": 8, "RETRY": 2}
+    world.time.move(30)
+    at_first(world, "after look up", die)
+    with pytest.raises(Crash):
+        world.drain("dead")
+    world.time.move(300)
+
+    def down() -> None:
+        raise GONE
+
+    at_first(world, "before held", down)
+    found = world.worker("later").round(0)
+    assert found is not None
+    assert (found.recovered, found.waiting, found.store_error) == (0, 1, GONE)
 
 
 def test_h3_h6_what_is_paid_for_is_remembered_while_the_rest_of_its_batch_waits_for_tokens(world: EnrichmentWorld):

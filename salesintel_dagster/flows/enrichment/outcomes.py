@@ -60,7 +60,7 @@ def _next(status: ProductStatus, outcome: Outcome | None, attempts: int, *, stor
         case ProductFacts() | Paid() if stored:
             return status.to(State.DONE, tried=isinstance(outcome, ProductFacts))
         case ProductFacts() | Paid():
-            detail = "paid for; the table has not taken it yet"
+            detail = "paid for and kept; the table product_enrichment has not taken it yet"
             return status.to(State.RETRY, Reason.STORE_FAILED, detail, tried=isinstance(outcome, ProductFacts))
         case NoFacts():
             return status.to(State.FAILED, outcome.reason, outcome.detail, tried=True)

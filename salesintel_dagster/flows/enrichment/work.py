@@ -124,7 +124,7 @@ class Worker:
             states=Counter(status.told for batch in settled for status in batch.statuses),
             rows_written=written,
             recovered=sum(len(one.paid) + _done(one.batch) for one in found.held)
-            - sum(_done(one.batch) for one in claims.held),
+            - sum(_done(one.batch) for one in claims.held if one not in found.unknown),
             waiting=claims.others[Way.WAITING] + len(waits) + len(found.unknown),
             poison=claims.others[Way.POISON],
             seconds=self._clock.monotonic() - began,
