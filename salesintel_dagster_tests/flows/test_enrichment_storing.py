@@ -14,6 +14,9 @@ from salesintel_dagster.domain.enrichment.product import CatalogProduct, Catalog
 from salesintel_dagster.domain.enrichment.rows import table_of
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
 from salesintel_dagster.domain.errors import CommitConflict, ProviderThrottled, ProviderTransient, TableUnavailable
+from salesintel_dagster.domain.event_queue import QueuedMessage
+from salesintel_dagster.flows.enrichment.claims import Held
+from salesintel_dagster.flows.enrichment.storing import Storing
 from salesintel_dagster.flows.enrichment.sweep import sweep
 from salesintel_dagster_tests.fakes.enrichment_provider import PROVIDER
 from salesintel_dagster_tests.fakes.enrichment_world import EnrichmentWorld
@@ -240,6 +243,25 @@ def test_h3_a_product_whose_row_was_not_kept_is_not_done_by_another_of_the_same_
     world.until_quiet()
     assert world.states() == {"DONE": 5}
     assert len(world.table.rows) == 5
+
+
+def test_of_two_batches_kept_rows_of_one_product_the_later_stands_whichever_comes_first(world: EnrichmentWorld):
+    same = LookUpKey(LookUpKind.ASIN, "B000000001")
+    for title in ("one", "other"):
+        world.submit(CatalogRead((CatalogProduct("p-1", same, f'{{"title":"{title}"}}'),), ()), size=5)
+        failing(world, 1)
+        with pytest.raises(TableUnavailable):
+            world.drain(title)
+        world.time.move(60)
+    one, other = world.store.held
+    held = [
+        Held(QueuedMessage("m", "r", "", 1, world.clock.now()), world.store.held[key], paid={"p-1": kept})
+        for key in (other, one)
+        for kept in world.store.of(key).to_pylist()
+    ]
+    storing = Storing(world.table, world.store, PROVIDER, "run")
+    assert storing.store(held, {}, world.clock.now()) == (1, None)
+    assert [row["run_id"] for row in world.table.rows.values()] == ["other"]
 
 
 def test_h4_rows_of_a_batch_of_the_same_name_that_has_expired_are_not_taken_for_ours(world: EnrichmentWorld):
