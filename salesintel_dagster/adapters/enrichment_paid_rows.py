@@ -1,7 +1,8 @@
 """Rows that were paid for and not stored, in the enrichment status table: it is there when the Iceberg table is not.
 
 A batch's rows are Arrow streams in as many items as they need: DynamoDB takes 400 KB an item. Each item stands for
-itself, so one that was not written, or is from a version with other columns, costs its own rows alone.
+itself, so one that was not written, or is from a version with other columns, costs its own rows alone. Of two rows of
+a product the one in the later item stands.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ class DynamoPaidRows(PaidRows):
         self._table = table
 
     def keep(self, batch: BatchKey, rows: pa.Table) -> None:
-        """Put the rows into items. Raises LedgerUnavailable."""
-        together = table_of([*self.of(batch).to_pylist(), *rows.to_pylist()])
-        for number, part in zip(count(1), _parts(together), strict=False):
+        """Put the rows into items after those that are there: what is kept is not written again, and so not lost.
+
+        Raises LedgerUnavailable.
+        """
+        for number, part in zip(count(self._last_part(batch) + 1), _parts(rows), strict=False):
             self._table.put(items.paid_at(batch, number) | items.paid_item(batch, part, self._table.now()))
 
     def of(self, batch: BatchKey) -> pa.Table:
@@ -45,6 +48,10 @@ class DynamoPaidRows(PaidRows):
         """Delete their items. Raises LedgerUnavailable."""
         for item in self._items(batch):
             self._table.delete(Key={name: item[name] for name in (items.HASH, items.RANGE)})
+
+    def _last_part(self, batch: BatchKey) -> int:
+        with self._table.translated("read"):
+            return max((int(item[items.RANGE]["S"].rpartition("#")[2]) for item in self._items(batch)), default=0)
 
     def _items(self, batch: BatchKey) -> list[items.Item]:
         return list(

@@ -165,10 +165,14 @@ def _is_newer(held_at: datetime | None, at: datetime) -> bool:
 
 
 def _written(table: Table, rows: pa.Table) -> list[DataFile]:
-    """Write rows into data files, one a tenant."""
+    """Write rows into data files, one a tenant; a column of the table that they do not have is null."""
     from pyiceberg.io.pyarrow import _dataframe_to_data_files  # noqa: PLC0415 - see of_products
 
-    return list(_dataframe_to_data_files(table.metadata, rows.cast(table.schema().as_arrow()), table.io))
+    schema = table.schema().as_arrow()
+    named = set(rows.schema.names)
+    columns = [rows.column(one.name) if one.name in named else pa.nulls(rows.num_rows, one.type) for one in schema]
+    fitted = pa.Table.from_arrays(columns, schema.names).cast(schema)
+    return list(_dataframe_to_data_files(table.metadata, fitted, table.io))
 
 
 def _without(table: Table, leaving: set[Key]) -> tuple[list[DataFile], list[DataFile]]:

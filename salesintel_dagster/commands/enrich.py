@@ -70,7 +70,7 @@ def submit(file: Path, catalog_id: str, user_id: str, batch_size: int | None, *,
 @click.option("--watch", is_flag=True, help="Go on until all its products are done or failed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output; with --watch the last one.")
 def status(catalog_id: str, *, watch: bool, as_json: bool) -> None:
-    """How far CATALOG is: its products by state, the provider's tokens, when it may be done.
+    """How far CATALOG is: its products by state, why some wait or failed, the provider's tokens, when it may be done.
 
     Exit code 1 when there is no such catalog, and when all of its products failed.
     """

@@ -68,6 +68,15 @@ def as_dict(found: JobStatus) -> dict[str, object]:
         "products": job.products,
         "finished": found.finished,
         "states": dict(sorted(found.states.items())),
+        "reasons": [
+            {
+                "state": why.state.value,
+                "reason": why.reason.value,
+                "products": why.products,
+                "example": {"product_id": why.product_id, "detail": why.detail},
+            }
+            for why in found.whys
+        ],
         "batches": dict(sorted(found.batch_states.items())),
         "batch_size": job.batch_size,
         "rejected_lines": job.refused,
@@ -87,6 +96,11 @@ def show_status(found: JobStatus, earlier: int, *, as_json: bool) -> None:
     click.echo(f"{job.catalog_id}  {bar(found)}  {found.finished} of {job.products}  {found.state}")
     rows = [(name, str(count)) for name, count in _ordered(found)]
     echo_table(("state", "products"), rows, ("products",))
+    for why in found.whys:
+        told = (
+            f"{why.state} {why.reason}: {counted(why.products, 'product')}, for example {why.product_id}: {why.detail}"
+        )
+        click.echo(printable(told))
     batches = ", ".join(f"{count} {name}" for name, count in sorted(found.batch_states.items()))
     click.echo(f"batches: {batches} (of {job.batch_size} products at most)")
     click.echo(f"provider: {'tokens unknown' if found.tokens_left is None else f'{found.tokens_left} tokens left'}")
@@ -166,8 +180,9 @@ class _Lines:
 
 def _line(found: JobStatus) -> str:
     states = "  ".join(f"{name} {count}" for name, count in _ordered(found) if count)
+    waits = ", ".join(why.reason for why in found.whys if why.state is State.RETRY)
     tokens = "" if found.tokens_left is None else f"  tokens {found.tokens_left}"
-    return f"{states}{tokens}"
+    return f"{states}{f' ({waits} to be tried again)' if waits else ''}{tokens}"
 
 
 def _ordered(found: JobStatus) -> list[tuple[str, int]]:
@@ -177,6 +192,8 @@ def _ordered(found: JobStatus) -> list[tuple[str, int]]:
 
 
 def _finish(found: JobStatus) -> str:
+    if found.waits_for_table:
+        return "estimated finish: not known while the table does not take rows; the failed runs in the UI say why"
     if found.estimated_finish is None:
         return "estimated finish: not known before the first batch is done; `salesintel up` does the work"
     return f"{'finished' if found.is_final else 'estimated finish'}: {_told(found.estimated_finish)}"

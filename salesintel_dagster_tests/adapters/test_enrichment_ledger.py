@@ -276,6 +276,19 @@ class TestEveryLedger:
 
 
 class TestDynamo:
+    def test_h3_rows_that_are_kept_are_not_written_again_so_that_a_crash_cannot_cut_them_off(self, dynamodb: AwsClient):
+        _, (batch, _) = job_of()
+        paid = ledger_on(dynamodb).paid
+        paid.keep(batch.key, rows_of(batch).slice(0, 3))
+        [before] = [one for one in dynamodb.scan(TableName=TABLE)["Items"] if "rows" in one]
+        rest = rows_of(batch, [secrets.token_hex(300_000) for _ in batch.products]).slice(3)
+        paid.keep(batch.key, rest)
+        kept = [one for one in dynamodb.scan(TableName=TABLE)["Items"] if "rows" in one]
+        assert before in kept
+        assert len(kept) == 1 + rest.num_rows
+        assert max(len(one["rows"]["B"]) for one in kept) < 400_000
+        assert paid.of(batch.key).num_rows == rows_of(batch).num_rows
+
     def test_paid_rows_stand_apart_and_those_of_another_version_are_left_out(self, dynamodb: AwsClient):
         job, (first, _) = job_of()
         ledger = ledger_on(dynamodb)

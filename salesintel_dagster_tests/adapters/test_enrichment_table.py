@@ -11,14 +11,22 @@ import pyarrow as pa
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.types import DecimalType
 
-from salesintel_dagster.adapters.enrichment_table import IcebergEnrichmentTable
+from salesintel_dagster.adapters.enrichment_table import PARTITIONS, IcebergEnrichmentTable
 from salesintel_dagster.adapters.sql_reader import query
-from salesintel_dagster.adapters.table_layout import ENRICHMENT_TABLE, NAMESPACE
+from salesintel_dagster.adapters.table_layout import (
+    ENRICHMENT_TABLE,
+    NAMESPACE,
+    TABLE_PROPERTIES,
+    partition_spec,
+    sales_schema,
+)
+from salesintel_dagster.adapters.table_probe import table_state
 from salesintel_dagster.adapters.table_upkeep import IcebergTableKeeper
 from salesintel_dagster.domain.enrichment.ports import EnrichmentTable
 from salesintel_dagster.domain.enrichment.product import CatalogProduct, LookUpKey, LookUpKind
-from salesintel_dagster.domain.enrichment.rows import RowSource, row, table_of
+from salesintel_dagster.domain.enrichment.rows import ENRICHMENT_SCHEMA, RowSource, row, table_of
 from salesintel_dagster.domain.errors import DuplicateKeys, SchemaDrift, TableUnavailable
 from salesintel_dagster.domain.upkeep import UpkeepRules
 from salesintel_dagster_tests.fakes.enrichment import InMemoryEnrichmentTable
@@ -227,3 +235,62 @@ class TestIceberg:
         assert survey.data_files == 2
         assert table.merge(rows(0, 2, run="after", at=AT + timedelta(days=9)), RUN).rows_written == 2
         assert len(whole(catalog)) == len(before)
+
+
+class TestATableThatAnEarlierVersionMade:
+    """D10: 0.1 had price_buy_box among the prices, which this version never fills in."""
+
+    @pytest.fixture
+    def old(self, catalog: Catalog) -> Catalog:
+        """The earlier version's table, with its column in its place and a row in it."""
+        box = pa.field("price_buy_box", ENRICHMENT_SCHEMA.field("price_list").type)
+        place = ENRICHMENT_SCHEMA.get_field_index("currency")
+        columns = ENRICHMENT_SCHEMA.insert(place, box)
+        catalog.create_namespace(NAMESPACE)
+        schema = sales_schema(columns)
+        spec = partition_spec(schema, PARTITIONS)
+        made = catalog.create_table(TABLE, schema, partition_spec=spec, properties=TABLE_PROPERTIES)
+        priced = rows(0, 3).add_column(place, box, pa.array([Decimal("1.50")] * 3, box.type))
+        made.append(priced.cast(made.schema().as_arrow()))
+        return catalog
+
+    def test_it_takes_rows_keeps_the_others_and_leaves_null_what_this_version_does_not_know(self, old: Catalog):
+        table = iceberg(old)
+        assert table.provider_counts() == {"local-scripted": 3}
+        assert table.merge(rows(2, 2, run="run-2", at=AT + timedelta(hours=1)), RUN).rows_written == 2
+        assert whole(old) == [
+            ("t", "p-0", "run-1"),
+            ("t", "p-1", "run-1"),
+            ("t", "p-2", "run-2"),
+            ("t", "p-3", "run-2"),
+        ]
+        [found] = table.held("t", ["p-3"], ENRICHMENT_SCHEMA.names).to_pylist()
+        assert found == rows(3, 1, run="run-2", at=AT + timedelta(hours=1)).to_pylist()[0]
+        statement = "SELECT product_id, price_buy_box AS box FROM product_enrichment ORDER BY product_id"
+        assert [one["box"] for one in query(old, statement).read_all().to_pylist()] == [Decimal("1.50")] * 2 + [
+            None
+        ] * 2
+
+    def test_upkeep_and_doctor_take_it_as_it_is(self, old: Catalog):
+        table = iceberg(old)
+        for turn in range(3):
+            table.merge(rows(9 + turn, 1), RUN)
+        later = datetime.now(UTC) + timedelta(days=30)
+        before = whole(old)
+        keeper = IcebergTableKeeper(lambda: old, held_clock(), ENRICHMENT_TABLE)
+        assert keeper.compact(UpkeepRules(keep_snapshots=2, full_file_rows=100), later).items >= 4
+        assert whole(old) == before
+        state = table_state(lambda: old, ENRICHMENT_TABLE, ENRICHMENT_SCHEMA, PARTITIONS)
+        assert state is not None
+
+    @pytest.mark.parametrize("change", ["required", "another type", "missing"])
+    def test_a_column_that_a_writer_must_fill_or_would_miss_is_still_drift(self, old: Catalog, change: str):
+        with old.load_table(TABLE).update_schema(allow_incompatible_changes=True) as update:
+            if change == "required":
+                update.update_column("price_buy_box", required=True)
+            elif change == "missing":
+                update.delete_column("asin")
+            else:
+                update.update_column("price_list", DecimalType(20, 2))
+        with pytest.raises(SchemaDrift, match="column"):
+            iceberg(old).merge(rows(7, 1), RUN)

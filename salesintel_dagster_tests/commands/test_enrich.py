@@ -13,7 +13,7 @@ from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.enrichment.batch import Reason
 from salesintel_dagster.domain.enrichment.facts import NoFacts
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
-from salesintel_dagster.domain.errors import ProviderTransient
+from salesintel_dagster.domain.errors import ProviderTransient, TableUnavailable
 from salesintel_dagster.flows.enrichment.parts import EnrichmentParts, WorkLimits
 from salesintel_dagster.flows.enrichment.work import Worker
 from salesintel_dagster.settings import Settings
@@ -43,6 +43,7 @@ class Stage:
         }
         self.settings = Settings(stage=stage)
         self.provider = ScriptedProvider()
+        self.table = InMemoryEnrichmentTable()
 
     def call(self, *arguments: str) -> Answer:
         return call("enrich", *arguments, environment=self.environment)
@@ -52,7 +53,7 @@ class Stage:
             enrichment.enrichment_ledger(self.settings, self.clients),
             enrichment.enrichment_queue(self.settings, self.clients),
             self.provider,
-            InMemoryEnrichmentTable(),
+            self.table,
         )
         worker = Worker(
             parts,
@@ -74,6 +75,7 @@ def stage(services: Services) -> Stage:
 @pytest.fixture(autouse=True)
 def well(stage: Stage) -> None:
     stage.provider = ScriptedProvider()
+    stage.table = InMemoryEnrichmentTable()
 
 
 @pytest.fixture
@@ -195,6 +197,26 @@ def test_a_catalog_of_which_all_has_failed_ends_with_code_1(stage: Stage, catalo
     answer = stage.call("status", "winter")
     assert answer.code == 1
     assert "FAILED_PROVIDER_DOWN        12" in answer.out
+
+
+def test_a_catalog_that_waits_for_the_table_says_so(stage: Stage, catalog: Path):
+    stage.call("submit", str(catalog), "--catalog", "dry", "--user", "eve")
+    stage.table.fail.append(TableUnavailable("gone"))
+    with pytest.raises(TableUnavailable):
+        stage.work()
+    told = "paid for and kept; the table product_enrichment has not taken it yet"
+    answer = stage.call("status", "dry")
+    assert answer.code == 0
+    assert f"RETRY STORE_FAILED: 12 products, for example p-0: {told}\n" in answer.out
+    assert "estimated finish: not known while the table does not take rows" in answer.out
+    found = stage.call("status", "dry", "--json").json
+    assert found["estimated_finish"] is None
+    [why] = found["reasons"]
+    assert (why["state"], why["reason"], why["products"]) == ("RETRY", "STORE_FAILED", 12)
+    assert why["example"] == {"product_id": "p-0", "detail": told}
+    stage.call("retry", "dry")
+    stage.work()
+    assert "RETRY STORE_FAILED" not in stage.call("status", "dry", "--watch").out
 
 
 @pytest.mark.parametrize(

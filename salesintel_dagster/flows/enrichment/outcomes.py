@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 from salesintel_dagster.domain.enrichment.batch import FINAL, Batch, ProductStatus, Reason, State
 from salesintel_dagster.domain.enrichment.facts import NoFacts, ProductFacts
-from salesintel_dagster.domain.enrichment.product import LookUpKey
 from salesintel_dagster.domain.errors import ProviderRefused, ProviderThrottled
 from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.flows.enrichment.parts import STORE_WAIT_SECONDS
@@ -33,21 +32,23 @@ class Patience:
 
 
 def judged(
-    batch: Batch, outcomes: Mapping[LookUpKey, Outcome], patience: Patience, now: datetime, *, stored: bool
+    batch: Batch, outcomes: Mapping[str, Outcome | None], patience: Patience, now: datetime, *, stored: bool
 ) -> Judgement:
-    """Judge a batch by the outcomes of its keys; without `stored` the facts did not reach the table, and wait for it.
+    """Judge a batch by outcomes by product id; without `stored` the facts did not reach the table, and wait for it.
 
     A table that fails is no try of the product: it was paid for and is kept.
     """
     statuses = tuple(
-        status if status.state in FINAL else _next(status, outcomes.get(product.key), patience.attempts, stored=stored)
+        status
+        if status.state in FINAL
+        else _next(status, outcomes.get(product.product_id), patience.attempts, stored=stored)
         for product, status in zip(batch.products, batch.statuses, strict=True)
     )
     keys = {
         product.key for product, status in zip(batch.products, statuses, strict=True) if status.state is State.RETRY
     }
     waits = [
-        _wait_seconds(status, outcomes.get(product.key), patience, len(keys), now)
+        _wait_seconds(status, outcomes.get(product.product_id), patience, len(keys), now)
         for product, status in zip(batch.products, statuses, strict=True)
         if status.state is State.RETRY
     ]
@@ -59,7 +60,7 @@ def _next(status: ProductStatus, outcome: Outcome | None, attempts: int, *, stor
         case ProductFacts() | Paid() if stored:
             return status.to(State.DONE, tried=isinstance(outcome, ProductFacts))
         case ProductFacts() | Paid():
-            detail = "paid for; the table has not taken it yet"
+            detail = "paid for and kept; the table product_enrichment has not taken it yet"
             return status.to(State.RETRY, Reason.STORE_FAILED, detail, tried=isinstance(outcome, ProductFacts))
         case NoFacts():
             return status.to(State.FAILED, outcome.reason, outcome.detail, tried=True)

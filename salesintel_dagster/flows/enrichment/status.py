@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from salesintel_dagster.domain.enrichment.batch import FINAL, Batch, State, counts
+from salesintel_dagster.domain.enrichment.batch import FINAL, Batch, Reason, State, counts
 from salesintel_dagster.domain.enrichment.job import Job
 from salesintel_dagster.domain.enrichment.tokens import TokenLevel
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why so many products of a job wait (`state` RETRY) or failed; `detail` is what was said of one, `product_id`."""
+
+    state: State
+    reason: Reason
+    products: int
+    product_id: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +33,12 @@ class JobStatus:
     tokens_left: int | None
     estimated_finish: datetime | None
     unsent: int
+    whys: tuple[Why, ...] = ()
+
+    @property
+    def waits_for_table(self) -> bool:
+        """Facts are paid for that the table does not take."""
+        return any(why.state is State.RETRY and why.reason is Reason.STORE_FAILED for why in self.whys)
 
     @property
     def finished(self) -> int:
@@ -44,14 +61,29 @@ class JobStatus:
 def status_of(job: Job, batches: Sequence[Batch], tokens: TokenLevel | None, now: datetime) -> JobStatus:
     """Return how a job stands."""
     left = sum(status.state not in FINAL for batch in batches for status in batch.statuses)
-    return JobStatus(
+    found = JobStatus(
         job,
         dict(counts(batches)),
         dict(Counter(batch.state.value for batch in batches)),
         None if tokens is None else int(tokens.at(now)),
         _finish(batches, left, tokens, now),
         sum(batch.sent_at is None and not batch.is_final for batch in batches),
+        _whys(batches),
     )
+    # Nobody knows when a table comes back: the pace said six hours for what took two minutes then.
+    return replace(found, estimated_finish=None) if found.waits_for_table else found
+
+
+def _whys(batches: Sequence[Batch]) -> tuple[Why, ...]:
+    """Return the reasons, those of waiting products first, with the first product of each as an example."""
+    found: dict[tuple[State, Reason], list[tuple[str, str]]] = {}
+    for batch in batches:
+        for product, status in zip(batch.products, batch.statuses, strict=True):
+            if status.reason is not None and status.state in {State.RETRY, State.FAILED}:
+                said = (product.product_id, status.detail)
+                found.setdefault((status.state, status.reason), []).append(said)
+    ordered = sorted(found.items(), key=lambda one: (one[0][0] is State.FAILED, one[0][1]))
+    return tuple(Why(state, reason, len(said), *said[0]) for (state, reason), said in ordered)
 
 
 def _finish(batches: Sequence[Batch], left: int, tokens: TokenLevel | None, now: datetime) -> datetime | None:

@@ -94,6 +94,8 @@ class Storing:
             return 0, None
         properties = {RUN_PROPERTY: self.run_id, BATCHES_PROPERTY: ",".join(one.batch.key.batch_id for one in ours)}
         try:
+            # Of two batches' rows of one product the later stands, as it would in the table.
+            rows.sort(key=lambda one: cast("datetime", one["enriched_at"]))
             return self.table.merge(table_of(rows), properties).rows_written, None
         except TableError as error:
             for one in ours:

@@ -124,7 +124,7 @@ class Worker:
             states=Counter(status.told for batch in settled for status in batch.statuses),
             rows_written=written,
             recovered=sum(len(one.paid) + _done(one.batch) for one in found.held)
-            - sum(_done(one.batch) for one in claims.held),
+            - sum(_done(one.batch) for one in claims.held if one not in found.unknown),
             waiting=claims.others[Way.WAITING] + len(waits) + len(found.unknown),
             poison=claims.others[Way.POISON],
             seconds=self._clock.monotonic() - began,
@@ -149,8 +149,12 @@ class Worker:
 
     def _judged(self, one: Held, outcomes: Mapping[LookUpKey, Outcome], *, stored: bool) -> Judgement:
         patience = Patience(self._limits.attempts, self._limits.retry, self._clock.jitter())
-        paid = {product.key: Paid() for product, _ in open_products(one.batch) if product.product_id in one.paid}
-        return judged(one.batch, {**outcomes, **paid}, patience, self._clock.now(), stored=stored)
+        # By product: of two with one key the row of one alone may have been kept.
+        of_each = {
+            product.product_id: Paid() if product.product_id in one.paid else outcomes.get(product.key)
+            for product, _ in open_products(one.batch)
+        }
+        return judged(one.batch, of_each, patience, self._clock.now(), stored=stored)
 
     def _settled(self, judgements: Sequence[tuple[Held, Judgement]]) -> list[Batch]:
         """Write the outcomes to the ledger, then let go of the messages; return the batches that were still ours."""
