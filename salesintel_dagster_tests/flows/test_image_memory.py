@@ -13,7 +13,7 @@ from salesintel_dagster.domain.images import ImageKind
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher
 from salesintel_dagster.domain.retry import RetryPolicy
-from salesintel_dagster.flows.export.host_patience import HostPatience
+from salesintel_dagster.flows.export.host_patience import MAX_GOOD_HOSTS, HostPatience
 from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_download import MAX_KEYS_REMEMBERED, ImageDownload
 from salesintel_dagster.flows.export.image_jobs import ImageJobs
@@ -84,3 +84,15 @@ def test_an_outcome_is_told_as_it_was_kept(outcome: ImageOutcome):
     assert index.get(("carousel-labs", DIGEST)) == outcome
     assert index.get(("another", DIGEST)) is None
     index.close()
+
+
+def test_a_host_for_every_image_of_a_long_run_costs_a_megabyte():
+    patience = HostPatience(5, 5)
+    tracemalloc.start()
+    try:
+        for number in range(5 * MAX_GOOD_HOSTS):
+            patience.answered(f"host-{number}.example.com")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2_500_000  # 5.6 MB when all were remembered

@@ -513,7 +513,8 @@ def test_an_image_deleted_at_the_source_keeps_its_stored_copy_even_when_fetched_
 def test_a_manifest_of_another_version_is_not_reused():
     day = Day([url("a")])
     other = IMAGE_SCHEMA.remove(IMAGE_SCHEMA.get_field_index("image_width"))
-    day.staged.write(PRODUCT_IMAGES, DAY, other, [])
+    day.run(ScriptedImages())
+    day.staged.write(PRODUCT_IMAGES, DAY, other, [batch.select(other.names) for batch in day.batches()])
     fetcher = ScriptedImages()
     day.run(fetcher)
     assert fetcher.calls == [url("a")]

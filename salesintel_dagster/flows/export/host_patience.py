@@ -10,6 +10,8 @@ import threading
 from salesintel_dagster.domain.errors import ImageRefused
 from salesintel_dagster.domain.image_urls import parse_image_url
 
+MAX_GOOD_HOSTS = 10_000
+"""Hosts known to be good, 1 MB, which the days of a run share. Beyond that all are forgotten, to be good again."""
 SECONDS_OF_A_HOST = 3600.0
 """An hour in which all its threads wait for nothing: an outage may last that long, and its images come after it."""
 SLOW_SECONDS = 10.0
@@ -51,6 +53,8 @@ class HostPatience:
     def answered(self, host: str, seconds: float) -> None:
         """Note that the host gave an image, and what it took beyond what an image may: a drip gives one, too."""
         with self._lock:
+            if len(self._good) == MAX_GOOD_HOSTS and host not in self._good:
+                self._good.clear()
             self._good.add(host)
         if seconds > SLOW_SECONDS:
             self.lost(host, seconds - SLOW_SECONDS)
