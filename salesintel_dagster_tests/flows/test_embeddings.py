@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from salesintel_dagster.adapters.object_store import FolderObjectStore
@@ -250,6 +252,17 @@ def test_a_previous_file_that_cannot_be_read_is_replaced():
     day.store.objects[key] = b"not a parquet file"
     assert day.run(embedder).cache_hits == 1
     assert day.statuses() == ["ok"]
+
+
+def test_a_previous_file_of_another_version_is_not_reused():
+    day, embedder = Day(["a"]), ScriptedEmbedder()
+    day.run(embedder)
+    key = f"staging/smartgo/{TITAN_EMBEDDINGS}/{DAY}.parquet"
+    other = pq.read_table(io.BytesIO(day.store.objects[key])).drop_columns(["embedding_error"])
+    pq.write_table(other, out := io.BytesIO())
+    day.store.objects[key] = out.getvalue()
+    done = day.run(embedder)
+    assert (done.reused, done.cache_hits) == (0, 1)
 
 
 def test_a_previous_file_with_a_bad_vector_gives_only_its_good_ones():

@@ -520,6 +520,17 @@ def test_a_manifest_of_another_version_is_not_reused():
     assert fetcher.calls == [url("a")]
 
 
+@pytest.mark.parametrize("kept", [slice(0), slice(10), slice(-50)])
+def test_an_earlier_manifest_that_cannot_be_read_is_replaced(kept: slice):
+    store = InMemoryObjectStore()
+    day = Day([url("a")], store=store)
+    day.run(ScriptedImages())
+    whole = store.objects[day.staged.key(PRODUCT_IMAGES, DAY)]
+    store.objects[day.staged.key(PRODUCT_IMAGES, DAY)] = whole[kept]
+    assert (day.run(ScriptedImages()).downloaded, day.rows()[0]["image_status"]) == (1, "ok")
+    assert any("Earlier images unreadable" in line for line in day.lines)
+
+
 def test_progress_and_log_tell_how_many_sales_are_done():
     day = Day([url("a"), url("a"), url("gone"), None])
     day.run(ScriptedImages({url("gone"): [GONE]}))

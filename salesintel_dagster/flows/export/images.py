@@ -10,6 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 
+import pyarrow as pa
+
 from salesintel_dagster.domain.columns import IMAGE_SCHEMA
 from salesintel_dagster.domain.errors import ObjectMissing
 from salesintel_dagster.domain.outcome import Tally
@@ -21,6 +23,7 @@ from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_download import ImageDownload
 from salesintel_dagster.flows.export.image_jobs import ImageJobs
 from salesintel_dagster.flows.export.image_manifest import ImageManifest, known_images
+from salesintel_dagster.flows.export.image_outcomes import OutcomeIndex
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, DayRun
 from salesintel_dagster.flows.export.staging import StagedDays
 
@@ -81,9 +84,7 @@ def fetch_images(  # noqa: PLR0913 - the port list of the stage, as its caller r
     """
     started = run.clock.monotonic()
     day = run.window.day
-    with staged.open(PRODUCT_IMAGES, day) as earlier:
-        before = known_images(earlier)
-    with closing(before) as known, staged.open(SALES_RAW, day) as raw:
+    with closing(_known(run, staged)) as known, staged.open(SALES_RAW, day) as raw:
         if raw is None:
             raise ObjectMissing(f"{SALES_RAW} of {day} was never staged; materialise {SALES_RAW} for {day} first")
         landing = None if known.count else embedding
@@ -109,3 +110,13 @@ def fetch_images(  # noqa: PLR0913 - the port list of the stage, as its caller r
         tuple(manifest.errors),
         written.bytes,
     )
+
+
+def _known(run: DayRun, staged: StagedDays) -> OutcomeIndex:
+    """Return what an earlier run stored; nothing where its manifest cannot be read: it is about to be replaced."""
+    try:
+        with staged.open(PRODUCT_IMAGES, run.window.day) as earlier:
+            return known_images(earlier)
+    except pa.ArrowInvalid as error:
+        run.say("Earlier images unreadable", reason=type(error).__name__)
+        return OutcomeIndex()
