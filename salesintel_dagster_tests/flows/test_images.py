@@ -356,7 +356,7 @@ LATE = ImageTransient(ImageStatus.TIMEOUT, "did not answer in time")
 
 
 class Hanging(ScriptedImages):
-    """Hosts and paths that begin with `hang` use up the whole deadline of an image, hosts `drip...` a second less."""
+    """What begins with `hang` uses up an image's whole deadline, hosts `drip...` a second less, paths `slow` 4 s."""
 
     def __init__(self, clock: Clock, failure: ImageFailure = LATE) -> None:
         super().__init__()
@@ -365,6 +365,8 @@ class Hanging(ScriptedImages):
 
     def fetch(self, url: str, deadline_seconds: float) -> FetchedImage:
         given = super().fetch(url, deadline_seconds)
+        if "/slow" in url:
+            self._clock.sleep(4.0)
         if url.startswith("https://drip"):
             self._clock.sleep(deadline_seconds - 1)
         if "/hang" in url:
@@ -392,6 +394,18 @@ def test_a_host_that_hangs_costs_the_day_an_hour_whatever_its_number_of_images()
         "hang.example.com was not asked: it kept others waiting too long",
     )
     assert clock.monotonic() == SECONDS_OF_A_HOST
+
+
+def test_a_host_that_works_for_longer_than_it_hangs_is_asked_on():
+    """B5: one image in ten takes 30 s and fails, the others 4 s each; in all it has hung for more than an hour."""
+    clock = HeldClock().clock
+    urls = [
+        f"https://cdn.example.com/{'hang' if n % 10 == 0 else 'slow'}/{n}.jpg" for n in range(IMAGES_OF_A_HOST * 20)
+    ]
+    day = Day(urls)
+    done = day.run(Hanging(clock), ONE_BY_ONE, clock)
+    assert (done.tally.ok, done.tally.failures) == (IMAGES_OF_A_HOST * 18, {"TIMEOUT": IMAGES_OF_A_HOST * 2})
+    assert not [row for row in day.rows() if row["attempts"] == 0]
 
 
 def test_a_host_that_gives_each_image_in_the_last_second_is_given_up_too():
@@ -422,7 +436,7 @@ def test_many_hosts_that_hang_cost_the_day_no_more_and_good_ones_are_asked_on():
     assert sum("hang" in asked for asked in fetcher.calls) == IMAGES_OF_ALL_HOSTS
     assert [row["image_status"] for row in day.rows()[-2:]] == ["ok", "TIMEOUT"]
     assert day.rows()[-1]["image_reason"] == (
-        "unknown.example.com was not asked: hosts that do not answer used up the day's time"
+        "unknown.example.com was not asked: hosts that do not answer used up the run's time"
     )
     assert done.tally.ok == 2
 

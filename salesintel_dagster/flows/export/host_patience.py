@@ -35,29 +35,34 @@ class HostPatience:
         self._lock = threading.Lock()
 
     def ended(self, host: str) -> str:
-        """Say why the host is asked no more today; "" while it is."""
+        """Say why the host is asked no more in this run; "" while it is."""
         with self._lock:
             lost = self._lost.get(host, 0.0)
             if lost >= self._of_host:
                 return "it kept others waiting too long"
             if self._all_lost >= self._of_all and (host not in self._good or lost >= self._of_host_at_last):
-                return "hosts that do not answer used up the day's time"
+                return "hosts that do not answer used up the run's time"
             return ""
 
     def lost(self, host: str, seconds: float) -> None:
         """Note the time of an image that did not come: a host may also take its 30 s for a 404."""
         with self._lock:
-            self._lost[host] = self._lost.get(host, 0.0) + seconds
-            self._all_lost += seconds
+            self._add(host, seconds)
 
     def answered(self, host: str, seconds: float) -> None:
-        """Note that the host gave an image, and what it took beyond what an image may: a drip gives one, too."""
+        """Note an image that came: it pays back its time, or is late by what it took beyond what an image may.
+
+        So a host may fail for as long as it works, and an hour more; a host that drips works for nothing.
+        """
         with self._lock:
             if len(self._good) == MAX_GOOD_HOSTS and host not in self._good:
                 self._good.clear()
             self._good.add(host)
-        if seconds > SLOW_SECONDS:
-            self.lost(host, seconds - SLOW_SECONDS)
+            self._add(host, seconds - SLOW_SECONDS if seconds > SLOW_SECONDS else -seconds)
+
+    def _add(self, host: str, seconds: float) -> None:
+        self._lost[host] = max(self._lost.get(host, 0.0) + seconds, 0.0)
+        self._all_lost = max(self._all_lost + seconds, 0.0)
 
 
 def host_of(url: str) -> str:
