@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -245,11 +245,14 @@ def test_failed_rows_of_the_previous_file_are_tried_again_and_good_ones_kept():
     assert (second.reused, second.paid_calls, second.tally.ok) == (2, 1, 3)
 
 
-def test_a_previous_file_that_cannot_be_read_is_replaced():
+@pytest.mark.parametrize(
+    "damaged", [lambda _: b"not a parquet file", lambda whole: b"PAR1" + bytes(4500) + whole[4504:]]
+)
+def test_a_previous_file_that_cannot_be_read_is_replaced(damaged: Callable[[bytes], bytes]):
     day, embedder = Day(["a"]), ScriptedEmbedder()
     day.run(embedder)
     key = f"staging/smartgo/{TITAN_EMBEDDINGS}/{DAY}.parquet"
-    day.store.objects[key] = b"not a parquet file"
+    day.store.objects[key] = damaged(day.store.objects[key])
     assert day.run(embedder).cache_hits == 1
     assert day.statuses() == ["ok"]
 

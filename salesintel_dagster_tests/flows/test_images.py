@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from math import ceil
@@ -534,13 +534,16 @@ def test_a_manifest_of_another_version_is_not_reused():
     assert fetcher.calls == [url("a")]
 
 
-@pytest.mark.parametrize("kept", [slice(0), slice(10), slice(-50)])
-def test_an_earlier_manifest_that_cannot_be_read_is_replaced(kept: slice):
+DAMAGED = [lambda whole: whole[:0], lambda whole: whole[:-50], lambda whole: b"PAR1" + bytes(50) + whole[54:]]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED, ids=["empty", "cut off", "overwritten"])
+def test_an_earlier_manifest_that_cannot_be_read_is_replaced(damaged: Callable[[bytes], bytes]):
     store = InMemoryObjectStore()
     day = Day([url("a")], store=store)
     day.run(ScriptedImages())
     whole = store.objects[day.staged.key(PRODUCT_IMAGES, DAY)]
-    store.objects[day.staged.key(PRODUCT_IMAGES, DAY)] = whole[kept]
+    store.objects[day.staged.key(PRODUCT_IMAGES, DAY)] = damaged(whole)
     assert (day.run(ScriptedImages()).downloaded, day.rows()[0]["image_status"]) == (1, "ok")
     assert any("Earlier images unreadable" in line for line in day.lines)
 

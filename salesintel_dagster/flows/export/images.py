@@ -25,7 +25,7 @@ from salesintel_dagster.flows.export.image_jobs import ImageJobs
 from salesintel_dagster.flows.export.image_manifest import ImageManifest, known_images
 from salesintel_dagster.flows.export.image_outcomes import OutcomeIndex
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, DayRun
-from salesintel_dagster.flows.export.staging import StagedDays
+from salesintel_dagster.flows.export.staging import StagedDays, is_damage
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,8 @@ def _known(run: DayRun, staged: StagedDays) -> OutcomeIndex:
     try:
         with staged.open(PRODUCT_IMAGES, run.window.day) as earlier:
             return known_images(earlier)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
+        if not is_damage(error):
+            raise
         run.say("Earlier images unreadable", reason=type(error).__name__)
         return OutcomeIndex()

@@ -139,6 +139,11 @@ class HeldDays(StagedDays):
             path.unlink()
 
 
+def is_damage(error: Exception) -> bool:
+    """Tell whether a staged file could not be read for what is in it: pyarrow's OSError of that has no errno."""
+    return isinstance(error, pa.ArrowInvalid) or (isinstance(error, OSError) and error.errno is None)
+
+
 def fingerprint_in(schema: pa.Schema) -> SourceFingerprint | None:
     """Return the fingerprint of the reading that wrote a staged file; None where its schema carries none."""
     kept = (schema.metadata or {}).get(FINGERPRINT_PROPERTY.encode(), b"")
