@@ -19,11 +19,13 @@ QUOTES = 'a cell that begins with a quote ends with one, and a quote inside it i
 def catalog_of(file: Path) -> CatalogRead:
     """Return the file's products and the lines that were not taken. Raises CatalogInvalid for no CSV of ours."""
     misshapen: list[tuple[int, Rejection]] = []
-    csv.field_size_limit(LARGEST_CELL)
+    usual = csv.field_size_limit(LARGEST_CELL)
     try:
         read = read_catalog(_lines(file, misshapen))
     except UnicodeDecodeError:
         raise CatalogInvalid(f"{file}: line {_not_utf8(file)}: not UTF-8; save the catalog as CSV UTF-8") from None
+    finally:
+        csv.field_size_limit(usual)
     return CatalogRead(read.products, tuple(sorted([*read.rejections, *misshapen], key=lambda one: one[0])))
 
 

@@ -227,9 +227,9 @@ class TestEveryLedger:
         ledger.jobs.add(job, batches)
         ledger.tokens.note("keepa", TokenLevel(7, 1.5, 5.0, NOW))
         ledger.paid.keep(batches[0].key, rows_of(batches[0]))
-        time.by = KEPT - timedelta(minutes=1)
+        time.by = KEPT - timedelta(hours=1)
         assert ledger.jobs.of_catalog("t", "c") == [job]
-        time.by = KEPT + timedelta(minutes=1)
+        time.by = KEPT + timedelta(hours=1)
         assert ledger.jobs.of_catalog("t", "c") == []
         assert ledger.jobs.of_user("t", "ann") == []
         assert ledger.unfinished.all() == []
@@ -245,7 +245,7 @@ class TestEveryLedger:
         ledger.jobs.add(old, batches)
         done = tuple(status.to(State.RUNNING).to(State.DONE) for status in batches[0].statuses)
         assert ledger.batches.replace(batches[0], replace(batches[0], statuses=done, version=2))
-        time.by = KEPT + timedelta(minutes=1)
+        time.by = KEPT + timedelta(hours=1)
         new, fresh = job_of(at=NOW + time.by)
         assert new.job_id == old.job_id
         assert ledger.jobs.add(new, fresh) == new

@@ -186,6 +186,7 @@ def _enrich(user: User, name: str) -> str:
             wired_enrichment.enrichment_table(settings),
         )
         assert parts.queue.depth().total == 1
+        parts.queue.extend(parts.queue.receive(1, 0), 0)  # as the worker does with a batch that has to wait
         worker = Worker(
             parts,
             wired_enrichment.work_limits(settings),

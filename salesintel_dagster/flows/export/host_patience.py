@@ -61,7 +61,9 @@ class HostPatience:
             self._add(host, seconds - SLOW_SECONDS if seconds > SLOW_SECONDS else -seconds)
 
     def _add(self, host: str, seconds: float) -> None:
-        self._lost[host] = max(self._lost.get(host, 0.0) + seconds, 0.0)
+        left = self._lost.pop(host, 0.0) + seconds
+        if left > 0:
+            self._lost[host] = left
         self._all_lost = max(self._all_lost + seconds, 0.0)
 
 
