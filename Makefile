@@ -21,7 +21,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 test: lint ## Lint, types, layers, then the whole test suite (what CI runs)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 quick: $(INSTALLED) ## The quick loop: domain and flows, no Dagster, no services
 	$(BIN)/python -m pytest -m 'not slow' salesintel_dagster_tests/domain salesintel_dagster_tests/flows

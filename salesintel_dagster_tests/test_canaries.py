@@ -63,6 +63,8 @@ class Deployment:
             "SALESINTEL_KEEPA_URL": NOWHERE,
             "SALESINTEL_SOURCE_RETRIES": "0",
             "SALESINTEL_COMMIT_RETRIES": "0",
+            "SALESINTEL_EVENT_GATHER_SECONDS": "1",
+            "SALESINTEL_EVENT_IDLE_SECONDS": "1",
             **SECRETS,
         }
         assert call("deploy", "--apply", environment=self.environment).code == 0
@@ -111,9 +113,8 @@ class Deployment:
         """Yield what lies in each queue, what was published among it."""
         sqs = self.clients.client("sqs")
         for queue in sqs.list_queues()["QueueUrls"]:
-            while found := sqs.receive_message(
-                QueueUrl=queue, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
-            ).get("Messages"):
+            short = {"MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"], "WaitTimeSeconds": 0}
+            while found := sqs.receive_message(QueueUrl=queue, **short).get("Messages"):
                 yield from (f"{queue} {each}" for each in found)
 
 

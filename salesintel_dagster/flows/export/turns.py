@@ -14,8 +14,8 @@ from salesintel_dagster.domain.progress import Progress, RunState
 from salesintel_dagster.flows.export.lost_runs import QUIET
 from salesintel_dagster.flows.export.run import REPORT_SECONDS, SMARTGO_SALES, DayRun
 
-SILENT_SECONDS = 5 * REPORT_SECONDS
-"""A run whose record has not changed for so long is dead, and nobody waits for it: one that pays reports five times."""
+SILENT_SECONDS = 3 * REPORT_SECONDS
+"""A run whose record has not changed for so long is dead, and nobody waits for it; one that pays reports thrice."""
 
 
 def await_turn(run: DayRun) -> None:
