@@ -10,7 +10,7 @@ import pytest
 from salesintel_dagster.adapters.aws import AwsClient, AwsClients
 from salesintel_dagster.adapters.queues import SqsEventQueue, SqsQuarantine
 from salesintel_dagster.domain.errors import QueueUnavailable
-from salesintel_dagster.domain.event_queue import EventQueue, Quarantined
+from salesintel_dagster.domain.event_queue import EventQueue, Quarantined, QueuedMessage
 from salesintel_dagster.domain.sale import Rejection
 from salesintel_dagster_tests.fakes.event_queue import InMemoryEventQueue
 
@@ -107,31 +107,28 @@ class TestAnyEventQueue:
         assert line.queue.depth().total == 0
 
 
-def test_entries_that_sqs_refuses_to_delete_are_told(sqs: AwsClient) -> None:
-    """F15"""
+def two_of_which_sqs_refuses(sqs: AwsClient, operation: str, entry: str) -> tuple[Line, list[QueuedMessage]]:
+    """Return a queue and two messages taken from it; the operation's answer names one of them as refused."""
     line = sqs_line(sqs)
     line.send("one")
     line.send("two")
 
     def refuse(parsed: dict[str, Any], **_: object) -> None:
-        parsed["Failed"] = [{"Id": "1", "Code": "InternalError", "SenderFault": False}]
+        parsed["Failed"] = [{"Id": entry, "Code": "InternalError", "SenderFault": False}]
 
-    sqs.meta.events.register("after-call.sqs.DeleteMessageBatch", refuse)
-    messages = line.received()
+    sqs.meta.events.register(f"after-call.sqs.{operation}", refuse)
+    return line, line.received()
+
+
+def test_entries_that_sqs_refuses_to_delete_are_told(sqs: AwsClient) -> None:
+    """F15"""
+    line, messages = two_of_which_sqs_refuses(sqs, "DeleteMessageBatch", "1")
     assert line.queue.delete(messages) == (messages[1],)
 
 
 def test_entries_that_sqs_refuses_to_extend_are_told(sqs: AwsClient) -> None:
     """F14"""
-    line = sqs_line(sqs)
-    line.send("one")
-    line.send("two")
-
-    def refuse(parsed: dict[str, Any], **_: object) -> None:
-        parsed["Failed"] = [{"Id": "0", "Code": "InternalError", "SenderFault": False}]
-
-    sqs.meta.events.register("after-call.sqs.ChangeMessageVisibilityBatch", refuse)
-    messages = line.received()
+    line, messages = two_of_which_sqs_refuses(sqs, "ChangeMessageVisibilityBatch", "0")
     assert line.queue.extend(messages, 60) == (messages[0],)
 
 

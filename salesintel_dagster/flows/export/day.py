@@ -90,8 +90,8 @@ class DayExport:
             judges = self._checks(staged)
             for stage in STAGES:
                 if stage in stages:
-                    self._await_turn(stage, stages)
                     self.run.progress.update(force=True, stage=stage)
+                    self._await_turn(stage, stages)
                     result = self._runners(embedding)[stage](staged)
                     yield StageDone(stage, result, self._warnings())
                 for promise, judge in judges.of_stage(stage).items():
@@ -105,7 +105,6 @@ class DayExport:
         """Before the first stage in which this run may pay, let an earlier run of the day pay."""
         paying = [one for one in (PRODUCT_IMAGES, TITAN_EMBEDDINGS) if one in stages]
         if TITAN_EMBEDDINGS in stages and stage == paying[0]:
-            self.run.progress.update(force=True)
             await_turn(self.run)
 
     @contextmanager

@@ -27,10 +27,12 @@ def await_turn(run: DayRun) -> None:
     if not ahead.look():
         return
     run.say("Waiting for an earlier run of the day", run_id=",".join(sorted(ahead.alive)))
+    stage = run.progress.current.stage
     while ahead.alive:
         run.progress.update(stage=f"waiting for {','.join(sorted(ahead.alive))}")
         run.clock.sleep(REPORT_SECONDS)
         ahead.look()
+    run.progress.update(force=True, stage=stage)
 
 
 @dataclass(slots=True)
