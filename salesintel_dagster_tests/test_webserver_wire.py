@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import closing, suppress
+import time
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 
@@ -17,10 +18,16 @@ from websockets.typing import Origin
 
 from salesintel_dagster.webserver.guard import Guard, Receive, Scope, Send
 from salesintel_dagster.webserver.rule import allowed_hosts
-from salesintel_dagster.webserver.wire import MAX_HEAD_BYTES, ImpatientProtocol, config
+from salesintel_dagster.webserver.wire import MAX_HEAD_BYTES, ImpatientProtocol, ImpatientWebSocket, config
 
 QUERY = "query=mutation{a}"
 JSON = "Content-Type: application/json"
+
+
+LARGE = 1024 * 1024
+KERNEL_BYTES = 16 * 1024
+"""What the kernel takes of an answer that nobody reads; left to itself, some 4 MB."""
+HANDSHAKE = ("Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
 
 
 @dataclass
@@ -28,6 +35,7 @@ class Wire:
     """A guarded application on loopback that notes what reaches it."""
 
     port: int
+    connections: Collection[object] = ()
     reached: list[str] = field(default_factory=list)
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,20 +46,43 @@ class Wire:
             await receive()
             await send({"type": "websocket.accept"})
             await receive()
-            await send({"type": "websocket.send", "text": "late"})
+            await send({"type": "websocket.send", "text": "late" if scope["path"] != "/large" else "l" * LARGE})
+            await receive()
             return
         while (await receive()).get("more_body"):
             pass
         if scope["path"] == "/slow":
             await asyncio.sleep(3 * ImpatientProtocol.request_seconds)
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+        body = b"l" * LARGE if scope["path"] == "/large" else b""
+        length = str(len(body)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": body})
+
+    def raw(self, text: str) -> bytes:
+        """Return the bytes as they are, with HOST for our own Host."""
+        return text.replace("HOST", f"127.0.0.1:{self.port}").replace("\n", "\r\n").encode("latin-1")
+
+    @contextmanager
+    def unread(self, text: str) -> Iterator[socket.socket]:
+        """Send the text, and leave what is answered where it is."""
+        with socket.socket() as opened:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
+            opened.settimeout(5)
+            opened.connect(("127.0.0.1", self.port))
+            opened.sendall(self.raw(text))
+            yield opened
+
+    def comes_to(self, connections: int) -> bool:
+        """Whether there are so many within 5 s."""
+        ends_at = time.monotonic() + 5
+        while len(self.connections) != connections and time.monotonic() < ends_at:
+            time.sleep(0.01)
+        return len(self.connections) == connections
 
     def ask(self, text: str) -> bytes:
-        """Send the bytes as they are, with HOST for our own Host; return all that is answered."""
-        raw = text.replace("HOST", f"127.0.0.1:{self.port}").replace("\n", "\r\n").encode("latin-1")
+        """Send the text; return all that is answered."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as opened:
-            opened.sendall(raw)
+            opened.sendall(self.raw(text))
             opened.shutdown(socket.SHUT_WR)
             answer = b""
             while part := opened.recv(65536):
@@ -62,10 +93,12 @@ class Wire:
 @pytest.fixture(scope="module")
 def wire() -> Iterator[Wire]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
         made = Wire(listener.getsockname()[1])
         guard = Guard(made.app, allowed_hosts(made.port, "127.0.0.1"))
         server = uvicorn.Server(config(guard, lifespan="off", log_level="error"))
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+        made.connections = server.server_state.connections
+        thread = threading.Thread(target=lambda: server.run(sockets=[listener]), daemon=True)
         thread.start()
         yield made
         server.should_exit = True
@@ -74,6 +107,10 @@ def wire() -> Iterator[Wire]:
 
 def get(target: str, *headers: str) -> str:
     return "\n".join((f"GET {target} HTTP/1.1", "Host: HOST", "Connection: close", *headers, "", ""))
+
+
+def websocket(target: str, *headers: str) -> str:
+    return get(target, *HANDSHAKE, *headers).replace("Connection: close", "Connection: Upgrade")
 
 
 def post(target: str, *headers: str, body: str = "{}") -> str:
@@ -112,16 +149,8 @@ REFUSED = {
     "a form of parts": post("/graphql", "Content-Type: multipart/form-data; boundary=a"),
     "no type, a query": post(f"/graphql?{QUERY}", body=""),
     "a report of another site": post("/report_asset_materialization/a", "Origin: http://evil.example", JSON),
-    "a websocket without Origin": get(
-        "/graphql", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
-    ).replace("Connection: close", "Connection: Upgrade"),
-    "a websocket of another site": get(
-        "/graphql",
-        "Upgrade: websocket",
-        "Origin: http://evil.example",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-    ).replace("Connection: close", "Connection: Upgrade"),
+    "a websocket without Origin": websocket("/graphql"),
+    "a websocket of another site": websocket("/graphql", "Origin: http://evil.example"),
 }
 BROKEN = {
     "a space before the colon": get("/a", "Origin : http://evil.example"),
@@ -198,6 +227,57 @@ def test_a_body_that_never_ends_is_given_up(wire: Wire, monkeypatch: pytest.Monk
     with socket.create_connection(("127.0.0.1", wire.port), timeout=5) as opened:
         opened.sendall(head + b"a")
         assert opened.recv(1) == b""
+
+
+UNREAD = {
+    "a large answer": get("/large").replace("Connection: close\n", ""),
+    "a large answer, and no more after it": get("/large"),
+    "a large message": websocket("/large", "Origin: http://HOST"),
+    "a thousand refusals": 1000 * "GET /a HTTP/1.1\nHost: HOST\nOrigin: null\n\n",
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_who_reads_nothing_is_cut_off(wire: Wire, monkeypatch: pytest.MonkeyPatch, name: str):
+    """J4: uvicorn held the answer and the connection for ever; refusals also for who has no token."""
+    monkeypatch.setattr(ImpatientProtocol, "read_seconds", 0.2)
+    monkeypatch.setattr(ImpatientWebSocket, "read_seconds", 0.2)
+    assert wire.comes_to(0)
+    with wire.unread(UNREAD[name]) as opened:
+        assert wire.comes_to(1)
+        if name == "a large message":
+            opened.sendall(b"\x81\x80\x00\x00\x00\x00")
+        assert wire.comes_to(0)
+
+
+def test_who_reads_slowly_gets_all(wire: Wire, monkeypatch: pytest.MonkeyPatch):
+    """A wait begins anew with what is read."""
+    monkeypatch.setattr(ImpatientProtocol, "read_seconds", 2)
+    with wire.unread(get("/large")) as opened:
+        time.sleep(0.1)
+        answer = b""
+        while part := opened.recv(65536):
+            answer += part
+    assert answer.endswith(b"l" * LARGE)
+
+
+BROKEN_HANDSHAKES = {
+    "a long address": websocket("/" + 9000 * "a"),
+    "a long header": websocket("/a", f"Cookie: {9000 * 'a'}"),
+    "chunks": websocket("/a", "Transfer-Encoding: chunked"),
+    "no key": websocket("/a").replace("Sec-WebSocket-Key", "Key"),
+    "POST": websocket("/a").replace("GET", "POST", 1),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_HANDSHAKES)
+def test_a_handshake_that_comes_to_nothing_is_given_up(wire: Wire, monkeypatch: pytest.MonkeyPatch, name: str):
+    """J4: any web page can ask for an address of 9 KB; the websockets library said nothing, and waited for ever."""
+    monkeypatch.setattr(ImpatientWebSocket, "request_seconds", 0.2)
+    with wire.unread(BROKEN_HANDSHAKES[name]) as opened:
+        while opened.recv(65536):
+            pass
+    assert wire.comes_to(0)
 
 
 def test_who_waits_for_us_is_not_cut_off(wire: Wire, monkeypatch: pytest.MonkeyPatch):

@@ -18,6 +18,9 @@ from salesintel_dagster.domain.retry import RetryPolicy
 
 Result = TypeVar("Result")
 
+DENIED_BY_SQL = frozenset({"42501", "25006", "SQLITE_READONLY"})
+"""Postgres's insufficient_privilege and read_only_sql_transaction (a replica), and a SQLite opened read-only."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommitAttempts:
@@ -70,14 +73,18 @@ def translated() -> Iterator[None]:
 
 
 def _is_denial(error: Exception) -> bool:
-    """Tell a missing permission from an outage, as AWS, a REST catalog, a file system or Arrow's S3 says it."""
+    """Tell a missing permission from an outage, as AWS, a REST or SQL catalog, a file system or Arrow's S3 says it."""
     from botocore.exceptions import ClientError  # noqa: PLC0415 - lazy as pyiceberg is
     from pyiceberg.exceptions import ForbiddenError, UnauthorizedError  # noqa: PLC0415 - 1 CPU-s
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - lazy as pyiceberg is
 
     if isinstance(error, ClientError):
         return code_of(error) in DENIED
     if isinstance(error, OSError):
         return isinstance(error, PermissionError) or "AWS Error ACCESS_DENIED" in str(error)
+    if isinstance(error, DBAPIError):
+        told = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None)
+        return told in DENIED_BY_SQL
     return isinstance(error, ForbiddenError | UnauthorizedError)
 
 

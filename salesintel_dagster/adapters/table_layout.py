@@ -34,6 +34,9 @@ PARTITION_COLUMNS = ("tenant_id", "year", "month")
 PARTITION_FIELD_IDS_FROM = 1000
 FIELD_ID = "PARQUET:field_id"
 
+MANAGED_BUCKETS = "--table-s3"
+"""How the names of S3 Tables' own buckets end; nothing in them can be listed or deleted."""
+
 ISOLATION = ("write.delete.isolation-level", "write.update.isolation-level")
 SERIALIZABLE = "serializable"
 
@@ -54,6 +57,11 @@ TABLE_PROPERTIES = {
     "commit.retry.max-wait-ms": "2000",
     **dict.fromkeys(ISOLATION, SERIALIZABLE),
 }
+
+
+def kept_by_aws(location: str) -> bool:
+    """Tell whether a table's location lies in a bucket of S3 Tables' own."""
+    return location.partition("://")[2].partition("/")[0].endswith(MANAGED_BUCKETS)
 
 
 def day_filter(scope: DayScope) -> BooleanExpression:

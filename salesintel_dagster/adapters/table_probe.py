@@ -1,8 +1,12 @@
-"""Whether an Iceberg table can be loaded and is laid out as we write it: what `salesintel doctor` asks. Reads only."""
+"""Whether an Iceberg table can be loaded, is laid out as we write it, and may be written.
+
+What `salesintel doctor` asks; no table is changed or made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """A table that was found."""
+    """A table that was found, and may be written."""
 
     snapshots: int
 
@@ -25,16 +29,22 @@ class TableState:
 def table_state(
     connect: Callable[[], Catalog], name: str, columns: pa.Schema, partitions: tuple[str, ...]
 ) -> TableState | None:
-    """Load the table once; None where it was never made. Raises TableUnavailable, SchemaDrift."""
+    """Load the table once, and ask storage and catalog whether it may be written.
+
+    None where it was never made, and then only the catalog was asked. Raises TableUnavailable, TableRefused where
+    reading or writing is not permitted, SchemaDrift.
+    """
     from pyiceberg.exceptions import NoSuchTableError  # noqa: PLC0415 - pyiceberg costs 1 CPU-s
 
-    with translated():
-        catalog = connect()
+    from salesintel_dagster.adapters.table_write_probe import check_commit, check_store  # noqa: PLC0415 - same
+
+    with translated(), closing(connect()) as catalog:
         try:
             table = catalog.load_table((NAMESPACE, name))
         except NoSuchTableError:
+            check_commit(catalog, name, None)
             return None
-        finally:
-            catalog.close()
         check_layout(table, columns, partitions)
+        check_store(table)
+        check_commit(catalog, name, table)
         return TableState(len(table.metadata.snapshots))

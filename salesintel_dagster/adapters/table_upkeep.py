@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from salesintel_dagster.adapters.commit_attempts import CommitAttempts
 from salesintel_dagster.adapters.commit_witness import CommitWitness
-from salesintel_dagster.adapters.table_layout import NAMESPACE
+from salesintel_dagster.adapters.table_layout import NAMESPACE, kept_by_aws
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.errors import CommitConflict, UpkeepRefused
 from salesintel_dagster.domain.retry import RetryPolicy
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 LAST_UPKEEP = "salesintel.last-upkeep"
 UPKEEP_RETRY = RetryPolicy(retries=5, base_seconds=0.5, deadline_seconds=300.0)
-MANAGED_BUCKETS = "--table-s3"
-"""How the names of S3 Tables' own buckets end; they cannot be listed."""
 MOST_COMMITS = 50
 """Commits of compaction in one upkeep, up to 5 million rows: a greater backlog goes on tomorrow."""
 NEVER_MADE = "the table was never made"
@@ -113,7 +111,7 @@ class IcebergTableKeeper(TableKeeper):
             return None
 
     def _left_to_aws(self, table: Table) -> bool:
-        return self._managed or table.location().partition("://")[2].partition("/")[0].endswith(MANAGED_BUCKETS)
+        return self._managed or kept_by_aws(table.location())
 
     def _survey(self, rules: UpkeepRules, now: datetime) -> Survey | None:
         from salesintel_dagster.adapters import table_facts, table_files  # noqa: PLC0415 - import pyiceberg

@@ -27,8 +27,8 @@ def doctor(names: tuple[str, ...], *, paid_call: bool, send_test_alert: bool, as
 
     With CHECKS only those whose names begin so, for example "source".
 
-    All checks run, each within 30 seconds; nothing is changed but one small object under staging/. Exit code 1 when a
-    check failed; a warning is none.
+    All checks run, each within 30 seconds. Nothing is changed: one small object under staging/ stays, one beside each
+    table's files is deleted again. Exit code 1 when a check failed; a warning is none.
     """
     from salesintel_dagster.commands.output import echo_json  # noqa: PLC0415 - after --help
     from salesintel_dagster.domain.diagnosis import ill  # noqa: PLC0415 - same

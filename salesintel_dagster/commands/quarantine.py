@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import asdict
 from datetime import date
 from itertools import islice
@@ -14,7 +15,8 @@ from salesintel_dagster.commands.dates import Day
 from salesintel_dagster.commands.session import Session, session
 
 if TYPE_CHECKING:
-    from salesintel_dagster.flows.export.quarantine import QuarantineEntry
+    from salesintel_dagster.commands.runs import RunOutcome
+    from salesintel_dagster.flows.export.quarantine import DayEntries, QuarantineEntry
 
 SHOWN_ROWS = 50
 
@@ -56,41 +58,58 @@ def replay(day: date, *, really: bool, as_json: bool, verbose: bool) -> None:
     """
     from salesintel_dagster.commands.output import counted, echo_json  # noqa: PLC0415 - after --help
 
-    with session() as opened:
-        before = list(opened.quarantine.read(day))
-        if not really:
-            if as_json:
-                echo_json({"day": day, "applied": False, "rows": len(before)})
-            else:
-                rows = counted(len(before), "row")
-                click.echo(f"{rows} would be tried again for {day}; nothing was done (--apply does it)")
-            return
-        failure = _replay(opened, day, before, as_json=as_json, verbose=verbose)
+    failure = None
+    with session() as opened, opened.quarantine.kept(day) as before:
+        if really:
+            failure = _replay(opened, day, before, as_json=as_json, verbose=verbose)
+        elif as_json:
+            echo_json({"day": day, "applied": False, "rows": len(before)})
+        else:
+            rows = counted(len(before), "row")
+            click.echo(f"{rows} would be tried again for {day}; nothing was done (--apply does it)")
     if failure is not None:
         sys.exit(1)
 
 
-def _replay(opened: Session, day: date, before: list[QuarantineEntry], *, as_json: bool, verbose: bool) -> str | None:
-    from salesintel_dagster.commands.output import counted, echo_json  # noqa: PLC0415 - after --help
+def _replay(opened: Session, day: date, before: DayEntries, *, as_json: bool, verbose: bool) -> str | None:
     from salesintel_dagster.commands.runs import run_days  # noqa: PLC0415 - Dagster is not needed for a dry run
-    from salesintel_dagster.flows.export.quarantine import replay_report  # noqa: PLC0415 - same
 
     (outcome,) = run_days(opened, [day], verbose=verbose)
-    report = replay_report(before, opened.quarantine.read(day))
-    if as_json:
-        told = {name: [_as_dict(entry) for entry in getattr(report, name)] for name in ("left", "stay", "new")}
-        echo_json({"day": day, "applied": True, "run_id": outcome.run_id, "failure": outcome.failure, **told})
-        return outcome.failure
+    with opened.quarantine.kept(day) as after:
+        show = _show_replayed_as_json if as_json else _show_replayed
+        show(day, outcome, before, after)
+    return outcome.failure
+
+
+def _show_replayed(day: date, outcome: RunOutcome, before: DayEntries, after: DayEntries) -> None:
+    """Go through them twice, once to count: rows may be a megabyte each."""
+    from salesintel_dagster.commands.output import counted  # noqa: PLC0415 - after --help
+    from salesintel_dagster.flows.export.replay import Fate, replayed  # noqa: PLC0415 - same
+
+    number = Counter(fate for fate, _ in replayed(before, after))
     click.echo(
-        f"{day}: {counted(len(report.left), 'row')} left the quarantine, {len(report.stay)} stay, "
-        f"{len(report.new)} are new"
+        f"{day}: {counted(number[Fate.LEFT], 'row')} left the quarantine, {number[Fate.STAYS]} stay, "
+        f"{number[Fate.NEW]} are new"
     )
-    for word, entries in (("stays", report.stay), ("new", report.new)):
-        for entry in entries:
-            click.echo(f"  {word}: {_line(entry)}")
+    words = {Fate.STAYS: "stays", Fate.NEW: "new"}
+    for fate, entry in replayed(before, after):
+        if fate in words:
+            click.echo(f"  {words[fate]}: {_line(entry)}")
     if outcome.failure is not None:
         click.echo(f"FAILED: {outcome.failure}")
-    return outcome.failure
+
+
+def _show_replayed_as_json(day: date, outcome: RunOutcome, before: DayEntries, after: DayEntries) -> None:
+    """Print one JSON object whose three arrays come a row a line."""
+    from salesintel_dagster.commands.output import echo_array, json_text  # noqa: PLC0415 - after --help
+    from salesintel_dagster.flows.export.replay import Fate, replayed  # noqa: PLC0415 - same
+
+    head = {"day": day, "applied": True, "run_id": outcome.run_id, "failure": outcome.failure}
+    click.echo(json_text(head).removesuffix("}"), nl=False)
+    for wanted in Fate:
+        click.echo(f',\n"{wanted}":', nl=False)
+        echo_array(_as_dict(entry) for fate, entry in replayed(before, after) if fate is wanted)
+    click.echo("}")
 
 
 def _list_days(opened: Session, *, as_json: bool) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,12 +104,19 @@ def keep_setting(opened: Session, name: str, value: str) -> None:
     from salesintel_dagster.settings import Settings, variable_of  # noqa: PLC0415 - pydantic, after --help
 
     kept = {**_kept(), variable_of(name): value}
-    file = home() / KEPT_SETTINGS_FILE
-    unfinished = file.with_name(f"{file.name}.new")  # a file cut off by a kill or a full disk ends every later command
-    unfinished.write_text(json.dumps(kept, indent=2) + "\n")
-    unfinished.replace(file)
+    _write_whole(home() / KEPT_SETTINGS_FILE, json.dumps(kept, indent=2) + "\n")
     os.environ[variable_of(name)] = value
     opened.settings = Settings.from_environment(os.environ)
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """Write a file that nobody sees half: not a command that starts at once, not after a kill or on a full disk."""
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}.new")
+    try:
+        unfinished.write_text(text)
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _kept() -> dict[str, str]:
@@ -134,5 +140,5 @@ def prepare_instance() -> Path:
     folder = Path(given)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / INSTANCE_FILE).exists():
-        shutil.copyfile(Path(__file__).parent.parent / INSTANCE_FILE, folder / INSTANCE_FILE)
+        _write_whole(folder / INSTANCE_FILE, (Path(__file__).parent.parent / INSTANCE_FILE).read_text())
     return folder

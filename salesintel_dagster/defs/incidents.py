@@ -9,7 +9,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from urllib.parse import quote
 
 import dagster as dg
@@ -20,6 +20,7 @@ from salesintel_dagster.defs.verdicts import REPEATED
 from salesintel_dagster.domain.alerts import (
     FIRST_START_LOOKS_BACK,
     FRESH_BY,
+    RETRY_COMES_WITHIN,
     AlertKind,
     Incident,
     Reached,
@@ -37,6 +38,8 @@ MAX_STEP_FAILURES_TOLD = 3
 PARTITION_TAG = "dagster/partition"
 PARTITION_RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 WILL_RETRY_TAG = "dagster/will_retry"
+RETRY_TAG = "dagster/auto_retry_run_id"
+"""Of a failed run: the one that Dagster made in its place."""
 GUIDE = "docs/runbook.md"
 SECTIONS = {AlertKind.RUN: "a run failed", AlertKind.FRESHNESS: "a day is missing"}
 """The guide's section of each kind; a failed check's is named for the check."""
@@ -65,7 +68,10 @@ class IncidentLog:
         for position, entry in self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION, reached.check).items():
             yield self._of_check(position, entry)
         for position, entry in self._events(dg.DagsterEventType.RUN_FAILURE, reached.run).items():
-            yield Seen(AlertKind.RUN, position, _at(entry), self._of_run(entry))
+            incident = self._of_run(entry, now)
+            if incident is None:
+                break  # it and all behind it are told later
+            yield Seen(AlertKind.RUN, position, _at(entry), incident)
         for deadline_day, deadline in deadlines(reached.freshness, now):
             incident = self._of_deadline(deadline_day)
             yield Seen(AlertKind.FRESHNESS, deadline_day.toordinal(), deadline, incident)
@@ -108,12 +114,21 @@ class IncidentLog:
         )
         return Seen(AlertKind.CHECK, position, _at(entry), incident)
 
-    def _of_run(self, entry: dg.EventLogEntry) -> Incident:
+    def _of_run(self, entry: dg.EventLogEntry, now: datetime) -> Incident | None:
+        """Return what failed; None as long as Dagster may still start it again, as it said it would.
+
+        It says so when the run dies, and makes the new run within seconds, or never: a daemon that starts for the first
+        time looks at no older run.
+        """
         run = self.instance.get_run_by_id(entry.run_id)
         tags = run.tags if run is not None else {}
         ends = dict.fromkeys(tags[name] for name in PARTITION_RANGE_TAGS if name in tags)  # one day is said once
         partition = tags.get(PARTITION_TAG) or " to ".join(ends)
-        again = tags.get(WILL_RETRY_TAG) == "true"
+        announced, again = tags.get(WILL_RETRY_TAG) == "true", tags.get(RETRY_TAG)
+        if announced and again is None and now - _at(entry) < RETRY_COMES_WITHIN:
+            return None
+        minutes = RETRY_COMES_WITHIN // timedelta(minutes=1)
+        broken = f"Dagster was to start it again and has not within {minutes} minutes" if announced else ""
         return Incident(
             Severity.WARN if again else Severity.ERROR,
             f"run of {entry.job_name} failed {partition}".strip(),
@@ -122,7 +137,7 @@ class IncidentLog:
                 ("partition", partition),
                 ("expected", "the run to succeed"),
                 ("found", " | ".join(self._reasons(entry))),
-                ("again", "Dagster starts it again by itself" if again else ""),
+                ("again", f"Dagster starts it again by itself, as run {again}" if again else broken),
                 ("run", entry.run_id),
                 ("what to do", f"{GUIDE}, {SECTIONS[AlertKind.RUN]}"),
             ),

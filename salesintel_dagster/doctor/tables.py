@@ -1,4 +1,4 @@
-"""Checks of the tables: Iceberg's layout, and keys and expiry of those in DynamoDB."""
+"""Checks of the tables: Iceberg's layout and whether it may be written, keys and expiry of those in DynamoDB."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from salesintel_dagster.doctor.patient import Patient
 from salesintel_dagster.domain.columns import HISTORY_SCHEMA, SALES_SCHEMA
 from salesintel_dagster.domain.diagnosis import Check, Finding, fail, ok, warn
 from salesintel_dagster.domain.enrichment.rows import ENRICHMENT_SCHEMA
-from salesintel_dagster.domain.errors import AwsRefused
+from salesintel_dagster.domain.errors import AwsRefused, TableRefused
 from salesintel_dagster.settings import Catalog, variable_of
 
 DEPLOY = "salesintel deploy --apply"
@@ -51,18 +51,32 @@ def checks(patient: Patient) -> Iterator[Check]:
 
 
 def iceberg_table(patient: Patient, name: str) -> Finding:
-    """Load the table as its writer does and compare its layout with ours."""
-    state = table_state(lambda: wiring.open_tables_catalog(patient.settings), name, *LAYOUTS[name])
-    catalog = patient.settings.catalog.value
+    """Load the table as its writer does, compare its layout with ours, and ask whether it may be written."""
+    try:
+        state = table_state(lambda: wiring.open_tables_catalog(patient.settings), name, *LAYOUTS[name])
+    except TableRefused as refused:
+        return fail(str(refused), _permission(patient))
+    answers = f"catalog {patient.settings.catalog.value} answers"
     if state is None:
-        return ok(f"catalog {catalog} answers; its first writer makes the table")
-    return ok(f"catalog {catalog} answers; the layout is ours, {state.snapshots} snapshots")
+        return ok(f"{answers}; its first writer makes the table, and whether it may make one is not asked")
+    return ok(f"{answers}; the layout is ours, {state.snapshots} snapshots; catalog and storage let us write")
+
+
+def _permission(patient: Patient) -> str:
+    """Name what the export needs of the catalog; what was refused stands in the finding."""
+    uri, stored = (
+        variable_of("catalog_uri"),
+        "s3:GetObject, s3:PutObject and s3:DeleteObject under pricing-intelligence/",
+    )
+    return {
+        Catalog.GLUE: f"let this role do glue:GetTable and glue:UpdateTable on pricing_intelligence, and {stored}",
+        Catalog.SQL: f"GRANT SELECT, INSERT, UPDATE ON iceberg_tables TO the user of {uri}; let this role do {stored}",
+        Catalog.REST: f"let this role read and write the tables of {uri} (docs/aws.md, catalogs)",
+    }[patient.settings.catalog]
 
 
 def _catalog_remedy(patient: Patient) -> str:
     settings = patient.settings
-    if settings.catalog is Catalog.GLUE:
-        return "let this role do glue:GetTable on pricing_intelligence, and s3:GetObject under pricing-intelligence/"
     return (
         f"check {variable_of('catalog')}={settings.catalog.value}, {variable_of('catalog_uri')} and "
         f"{variable_of('warehouse')}={settings.warehouse_uri} (docs/aws.md, catalogs); migrate a layout that differs"

@@ -26,6 +26,8 @@ FIRST_START_LOOKS_BACK = timedelta(days=1)
 """A sink that was never used is told of the last day, not of the history before it."""
 SETTLE = timedelta(seconds=5)
 """Two writers may commit their events in another order than their ids: a newer id waits this long for an older."""
+RETRY_COMES_WITHIN = timedelta(minutes=2)
+"""Dagster's daemon looks every 5 s for runs to start again."""
 FRESH_BY = time(4)
 """UTC. The nightly export starts at 03:00 and takes minutes."""
 MAX_DEADLINES_PER_TICK = 30

@@ -1,7 +1,7 @@
-"""How the webserver speaks HTTP: uvicorn's protocol over h11, which bounds a request's head, with an end to waiting.
+"""How the webserver speaks HTTP: uvicorn's protocols, which bound a request's head over h11, with an end to waiting.
 
 httptools, which uvicorn prefers where it is installed, took 100 MB of headers of one request, before any token. And
-uvicorn waits for a head, and for a body, for ever: 300 connections that dripped one stayed open.
+uvicorn waits for ever: for a head, for a body, for a handshake it could not parse, for a reader who does not read.
 """
 
 from __future__ import annotations
@@ -11,22 +11,50 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from salesintel_dagster.webserver.guard import App
 
 REQUEST_SECONDS = 20.0
 """A connection on which nothing whole was asked for so long, and nothing is being answered, is closed."""
+READ_SECONDS = 60.0
+"""A reader that has not taken for so long what was written to it, one answer or one piece of it, is cut off."""
 MAX_HEAD_BYTES = 64 * 1024
 GRACEFUL_SECONDS = 2
 """Open answers and websockets are cut off after this long: a page left open would hold a stop for ever."""
 
 
-class ImpatientProtocol(H11Protocol):
+class _ImpatientWriter(asyncio.Protocol):
+    """Cuts off who does not read: closing alone waits for the reader, and keeps the answer as long."""
+
+    read_seconds = READ_SECONDS
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    _cut: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Be told of every byte that has to wait, not only of those beyond 64 KB."""
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=0)
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the reader."""
+        super().pause_writing()
+        self._cut = self.loop.call_later(self.read_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """All was read, or the connection ended."""
+        super().resume_writing()
+        if self._cut is not None:
+            self._cut.cancel()
+
+
+class ImpatientProtocol(_ImpatientWriter, H11Protocol):
     """Closes a connection whose next request does not arrive whole."""
 
     request_seconds = REQUEST_SECONDS
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to look."""
         super().connection_made(transport)
         self._look_again()
@@ -44,11 +72,27 @@ class ImpatientProtocol(H11Protocol):
             self._look_again()
 
 
+class ImpatientWebSocket(_ImpatientWriter, WebSocketsSansIOProtocol):
+    """Ends a handshake that the websockets library gives up without a word, as one with an address of 8 KB."""
+
+    request_seconds = REQUEST_SECONDS
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for the handshake's end."""
+        super().connection_made(transport)
+        self.loop.call_later(self.request_seconds, self._look)
+
+    def _look(self) -> None:
+        if not self.handshake_complete:
+            self.transport.abort()
+
+
 def config(app: App, **others: Any) -> uvicorn.Config:  # noqa: ANN401 - uvicorn's own
     """Return how `app` is served."""
     return uvicorn.Config(
         app,
         http=ImpatientProtocol,
+        ws=ImpatientWebSocket,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         server_header=False,
         proxy_headers=False,  # nothing here trusts X-Forwarded-*

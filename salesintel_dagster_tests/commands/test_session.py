@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,21 @@ def test_an_empty_instance_folder_gets_our_configuration_and_another_keeps_its_o
     (tmp_path / "dagster.yaml").write_text("mine: true")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     assert (prepare_instance() / "dagster.yaml").read_text() == "mine: true"
+
+
+def test_a_configuration_that_could_not_be_written_whole_is_not_there_at_all(tmp_path: Path):
+    """A second command that starts at once, or the next one after a full disk, would read half of it."""
+    code = (
+        "import resource, signal\n"
+        "from salesintel_dagster.commands.session import prepare_instance\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "prepare_instance()\n"
+    )
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "File too large" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_an_instance_folder_the_variable_is_named(monkeypatch: pytest.MonkeyPatch):

@@ -12,11 +12,18 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage import tags
 
 from salesintel_dagster.adapters.notify import WebhookAlerts
 from salesintel_dagster.defs import alerts, describe
-from salesintel_dagster.defs.incidents import PARTITION_RANGE_TAGS
-from salesintel_dagster.domain.alerts import MAX_ALERTS_PER_TICK, MAX_TEXT_CHARACTERS, Alert, AlertSink
+from salesintel_dagster.defs.incidents import PARTITION_RANGE_TAGS, RETRY_TAG, WILL_RETRY_TAG
+from salesintel_dagster.domain.alerts import (
+    MAX_ALERTS_PER_TICK,
+    MAX_TEXT_CHARACTERS,
+    RETRY_COMES_WITHIN,
+    Alert,
+    AlertSink,
+)
 from salesintel_dagster.domain.checks import Promise, Severity, verdict
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.settings import Settings, variable_of
@@ -347,11 +354,35 @@ class TestRuns:
         def fail() -> None:
             raise RuntimeError("x")
 
+        run = export(world, DAY, fail, **{"dagster/will_retry": "true"})
+        world.tick()
+        assert world.told("run") == [], "the new run is made seconds after the failure is told"
+        export(world, DAY - timedelta(days=1), fail)
+        world.tick()
+        assert world.told("run") == [], "oldest first"
+        world.instance.add_run_tags(run.run_id, {"dagster/auto_retry_run_id": "the-new-run"})
+        world.tick()
+        world.tick()
+        first, second = world.told("run")
+        assert first.severity is Severity.WARN
+        assert "again: Dagster starts it again by itself, as run the-new-run" in first.text
+        assert (second.severity, "again:" in second.text) == (Severity.ERROR, False)
+
+    def test_a_run_that_dagster_was_to_start_again_and_did_not_is_an_error(self, world: World):
+        """A run that dies before a daemon has ever run over its instance is never started again."""
+
+        def fail() -> None:
+            raise RuntimeError("x")
+
         export(world, DAY, fail, **{"dagster/will_retry": "true"})
         world.tick()
+        assert world.told("run") == []
+        world.shift += RETRY_COMES_WITHIN
+        world.tick()
+        world.tick()
         [alert] = world.told("run")
-        assert alert.severity is Severity.WARN
-        assert "Dagster starts it again by itself" in alert.text
+        assert alert.severity is Severity.ERROR
+        assert "again: Dagster was to start it again and has not within 2 minutes" in alert.text
 
     @pytest.mark.parametrize("last,told", [(DAY, "2026-11-20"), (DAY + timedelta(days=1), "2026-11-20 to 2026-11-21")])
     def test_the_days_of_a_range_are_told_and_one_day_is_said_once(self, world: World, last: date, told: str):
@@ -439,6 +470,10 @@ class TestTheFirstStart:
         world.cursor = cursor
         world.tick()
         assert len(world.told()) == 1
+
+
+def test_the_tags_of_runs_that_are_started_again_are_dagsters():
+    assert (WILL_RETRY_TAG, RETRY_TAG) == (tags.WILL_RETRY_TAG, tags.AUTO_RETRY_RUN_ID_TAG)
 
 
 def test_the_sensor_runs_by_default_and_needs_no_target():

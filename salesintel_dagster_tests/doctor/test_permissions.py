@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 import pytest
 
+from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
+from salesintel_dagster.adapters.table_layout import SALES_TABLE, load_or_create
 from salesintel_dagster.local.emulator import Emulator
 from salesintel_dagster.local.ports import free_port
 from salesintel_dagster.local.processes import Supervisor
+from salesintel_dagster.local.world_environment import overlaid
+from salesintel_dagster.settings import Settings
 from salesintel_dagster_tests import services as running
 from salesintel_dagster_tests.doctor.wards import Ward
 
@@ -69,6 +73,7 @@ def test_the_exports_policy_is_enough_for_every_check(guarded: Guarded):
         ("object store", "s3:PutObject"),
         ("object store", "s3:GetObject"),
         ("iceberg table smartgo_sales", "glue:GetTable"),
+        ("iceberg table smartgo_sales", "glue:UpdateTable"),
         ("progress table", "dynamodb:GetItem"),
         ("progress table", "dynamodb:PutItem"),
     ],
@@ -77,6 +82,19 @@ def test_a_permission_that_is_missing_is_named(guarded: Guarded, check: str, den
     told = guarded.ward.doctor(check, **guarded.role("ExportPolicy", denied=(denied,)))
     assert told.ill == [check]
     assert denied in told.says(check)
+
+
+@pytest.mark.parametrize("denied", ["glue:UpdateTable", "s3:PutObject", "s3:DeleteObject"])
+def test_a_table_that_can_be_read_and_may_not_be_written(guarded: Guarded, denied: str):
+    with overlaid(guarded.ward.environment):
+        catalog = wiring.open_tables_catalog(Settings.from_environment(guarded.ward.environment))
+        load_or_create(catalog, SALES_TABLE)
+    check = f"iceberg table {SALES_TABLE}"
+    assert "storage let us write" in guarded.ward.doctor(check, **guarded.role("ExportPolicy")).says(check)
+    told = guarded.ward.doctor(check, **guarded.role("ExportPolicy", denied=(denied,)))
+    assert told.ill == [check]
+    assert denied.partition(":")[2] in told.found[check]["found"], "the call that was refused"
+    assert denied in told.says(check), "what to permit"
 
 
 def test_a_test_alert_by_a_role_that_may_not_publish(guarded: Guarded):

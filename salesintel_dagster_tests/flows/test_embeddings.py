@@ -34,6 +34,8 @@ from salesintel_dagster.domain.outcome import EmbeddingStatus
 from salesintel_dagster.domain.ports import ObjectStore
 from salesintel_dagster.domain.progress import Progress
 from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster.flows.export.day_images import day_images
+from salesintel_dagster.flows.export.embedding_work import EmbeddingWork
 from salesintel_dagster.flows.export.embeddings import CallBudget, EmbeddingLimits, ImagesEmbedded, embed_images
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.staging import StagedDays
@@ -479,6 +481,22 @@ def test_progress_counts_each_sale_once_and_ends_with_all_of_them():
     assert (last.stage, last.embedded, last.paid_calls) == (TITAN_EMBEDDINGS, 30, 31)
     assert last.failed == {"GONE": 2, "REFUSED_BY_MODEL": 2}
     assert any("Embedding images" in line and "done=34 total=34" in line for line in day.runs[0].said)
+
+
+def test_a_stage_that_finds_all_done_by_the_downloads_tells_no_rate():
+    day, clock, embedder = Day(names(3)), HeldClock().clock, ScriptedEmbedder()
+    with EmbeddingWork(embedder, day.store, limits(), clock) as begun:
+        with day.staged.open(PRODUCT_IMAGES, DAY) as manifest:
+            assert manifest is not None
+            begun.add(day_images(manifest, begun.vectors).new)
+        assert begun.vectors.settled(np.arange(3), 10)
+        run = export_run(DAY, TENANT, clock=clock, ledger=day.ledger)
+        embed_images(run.run, embedder, day.store, day.staged, limits(), begun=begun)
+    [line] = [line for line in run.said if "Embedding images" in line]
+    assert line.endswith("done=3 total=3")
+    again = Day(names(3))
+    again.run(ScriptedEmbedder(), limits())
+    assert "done=3 total=3 per_second=" in again.runs[0].said[-1]
 
 
 def test_progress_is_told_while_calls_are_under_way():

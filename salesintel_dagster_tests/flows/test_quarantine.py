@@ -24,7 +24,6 @@ from salesintel_dagster.flows.export.quarantine import (
     Quarantine,
     QuarantineEntry,
     canonical_json,
-    replay_report,
 )
 from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
 from salesintel_dagster_tests.fakes.source import sale_row
@@ -159,28 +158,3 @@ def test_a_conflict_names_its_generated_sale_id():
     assert _entry(1, conflict, sale_id=None).sale_id == "gen-1"
     assert _entry(1, conflict).sale_id == "S-000001"
     assert _entry(1, sale_id=" ").sale_id == ""
-
-
-def test_a_replay_tells_who_left_who_stays_as_it_is_now_and_who_is_new():
-    before = [_entry(1), _entry(2), _entry(3)]
-    other_reason = Rejection("PRICE_INVALID", "sold_price", "'x'", "a price is a decimal number")
-    after = [_entry(2, other_reason, sold_price="x"), _entry(4)]
-    report = replay_report(before, after)
-    assert [entry.sale_id for entry in report.left] == ["S-000001", "S-000003"]
-    assert report.stay == (after[0],)
-    assert report.new == (after[1],)
-
-
-def test_a_replay_tells_rows_of_one_id_or_of_none_apart_by_number_and_by_content():
-    twice = [_entry(1, sold_price=1), _entry(1, sold_price=2)]
-    nameless = [_entry(9, sale_id=None, brand="a"), _entry(9, sale_id=None, brand="b")]
-    report = replay_report([*twice, *nameless], [twice[0], nameless[1]])
-    assert len(report.left) == 2
-    assert nameless[0] in report.left
-    assert report.stay == (twice[0], nameless[1])
-    assert report.new == ()
-
-
-def test_the_same_sale_id_of_two_tenants_is_two_rows():
-    ours, theirs = _entry(1), _entry(1, tenant_id="other")
-    assert replay_report([ours, theirs], [theirs]).left == (ours,)

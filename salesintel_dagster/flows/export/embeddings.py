@@ -177,13 +177,11 @@ class _Stage:
         now = self.run.clock.monotonic()
         if force or now - self._said >= REPORT_SECONDS:
             self._said = now
-            rate = round((done - self._done_before) / max(now - self._began, 1e-3), 1)
-            self.run.say(
-                "Embedding images",
-                done=done + self.images.missing.total(),
-                total=len(self.images.of_row),
-                per_second=rate,
-            )
+            # On a fresh day all was done while images were still being downloaded: this stage has no rate then.
+            here = done - self._done_before
+            rate = {"per_second": round(here / max(now - self._began, 1e-3), 1)} if here else {}
+            settled = done + self.images.missing.total()
+            self.run.say("Embedding images", done=settled, total=len(self.images.of_row), **rate)
 
     def result(self, reused: int, seconds: float, written: StagedDay) -> ImagesEmbedded:
         """Freeze what became of the day."""

@@ -1,7 +1,7 @@
 """Rows that did not become sales: one Parquet file a day, with the reason and the whole original row.
 
 Each run of a day replaces the day's file, so that it always speaks of the newest reading of the source. Replay is
-to materialise the day again once the cause is gone; `replay_report` compares the quarantine before and after.
+to materialise the day again once the cause is gone; `flows.export.replay` compares the quarantine before and after.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import math
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -119,6 +118,25 @@ class QuarantineWriter:
             self._characters = 0
 
 
+class DayEntries:
+    """The entries of one day; each iteration streams them anew, in the order of the source."""
+
+    def __init__(self, parquet: pq.ParquetFile | None) -> None:
+        self._parquet = parquet
+
+    def __len__(self) -> int:
+        """Count them without reading one."""
+        return 0 if self._parquet is None else self._parquet.metadata.num_rows
+
+    def __iter__(self) -> Iterator[QuarantineEntry]:
+        """Stream them."""
+        if self._parquet is not None:
+            # Not `iter_batches`: its batches span row groups, so that 600 rows of 600 KB took 950 MB, not 105.
+            for group in range(self._parquet.num_row_groups):
+                for row in self._parquet.read_row_group(group).to_pylist():
+                    yield QuarantineEntry(**row)
+
+
 class Quarantine:
     """The quarantined rows of one source, by day."""
 
@@ -149,12 +167,14 @@ class Quarantine:
 
     def read(self, day: date) -> Iterator[QuarantineEntry]:
         """Stream the day's entries in the order of the source; none where the day was never read."""
+        with self.kept(day) as entries:
+            yield from entries
+
+    @contextmanager
+    def kept(self, day: date) -> Iterator[DayEntries]:
+        """Fetch the day's entries as they are now, to be gone through as often as is wanted."""
         with self._open(self.key(day)) as parquet:
-            if parquet is not None:
-                # Not `iter_batches`: its batches span row groups, so that 600 rows of 600 KB took 950 MB, not 105.
-                for group in range(parquet.num_row_groups):
-                    for row in parquet.read_row_group(group).to_pylist():
-                        yield QuarantineEntry(**row)
+            yield DayEntries(parquet)
 
     def days(self) -> list[tuple[date, int]]:
         """Return (day, number of entries) of every day that has some, oldest first; reads one footer a day."""
@@ -176,40 +196,3 @@ class Quarantine:
                 return
             with pq.ParquetFile(path) as parquet:
                 yield parquet
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayReport:
-    """What a replay changed: rows that left the quarantine, rows that stay (as they are now), rows that are new."""
-
-    left: tuple[QuarantineEntry, ...]
-    stay: tuple[QuarantineEntry, ...]
-    new: tuple[QuarantineEntry, ...]
-
-
-def replay_report(before: Iterable[QuarantineEntry], after: Iterable[QuarantineEntry]) -> ReplayReport:
-    """Compare a day's quarantine before and after a replay.
-
-    A row is the same row when its tenant and sale id are, whatever else was mended in it; a row without a sale id
-    is the same only when all of it is.
-    """
-    was = list(before)
-    unseen = Counter(_identity(entry) for entry in was)
-    stay, new, left = [], [], []
-    for entry in after:
-        if unseen[_identity(entry)]:
-            unseen[_identity(entry)] -= 1
-            stay.append(entry)
-        else:
-            new.append(entry)
-    for entry in was:
-        if unseen[_identity(entry)]:
-            unseen[_identity(entry)] -= 1
-            left.append(entry)
-    return ReplayReport(tuple(left), tuple(stay), tuple(new))
-
-
-def _identity(entry: QuarantineEntry) -> tuple[str, str]:
-    row = orjson.loads(entry.row_json)
-    sale_id = str(row.get("sale_id") or "").strip()
-    return (str(row.get("tenant_id") or ""), sale_id) if sale_id else ("", entry.row_json)
