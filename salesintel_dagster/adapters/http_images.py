@@ -14,15 +14,16 @@ import ssl
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from PIL import Image
 
+from salesintel_dagster.adapters.bounded_response import BoundedResponse
 from salesintel_dagster.adapters.pinned_sockets import BoundedReader, Connection, PinnedSockets, TooManyBytes
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.errors import ImageRefused, ImageTransient
 from salesintel_dagster.domain.image_urls import ImageUrl, parse_image_url, redirected
-from salesintel_dagster.domain.images import ImageHeader, is_whole, read_header
+from salesintel_dagster.domain.images import ImageHeader, for_decoding, is_whole, read_header
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher
 
@@ -111,7 +112,7 @@ class HttpImageFetcher(ImageFetcher):
     def _request(self, connection: Connection, target: ImageUrl, deadline: float) -> bytes | str:
         """Send one GET and read its answer; the connection is kept only after an answer read to its end."""
         reader = BoundedReader(connection, deadline, self._clock, MAX_OVERHEAD_BYTES)
-        response = http.client.HTTPResponse(cast("socket.socket", reader), method="GET")
+        response = BoundedResponse(reader)
         reusable = False
         try:
             connection.settimeout(max(deadline - self._clock.monotonic(), 0.001))
@@ -185,7 +186,7 @@ def verified_image(data: bytes, max_pixels: int) -> FetchedImage:
 
 def _check_second_reading(data: bytes, header: ImageHeader) -> None:
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+        with Image.open(io.BytesIO(for_decoding(data)), formats=("JPEG", "PNG")) as image:
             size = image.size
     except Exception as error:  # noqa: BLE001 - Pillow raises whatever its parsers stumble over
         raise ImageRefused(ImageStatus.NOT_AN_IMAGE, f"unreadable header: {type(error).__name__}") from None

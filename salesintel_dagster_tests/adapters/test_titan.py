@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -420,6 +421,17 @@ def test_odd_pixel_formats_are_shrunk_too(mode: str):
         assert shrunk.width == 2048
 
 
+def test_the_metadata_of_a_picture_that_is_shrunk_is_not_unpacked():
+    """B8: 10 MB of Exif segments kept Pillow busy for 20 s at each opening."""
+    image = picture(2500, 100)
+    exif = b"Exif\0\0" + bytes(2_000)
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2) + exif
+    began = time.thread_time()
+    with Image.open(BytesIO(fitted_image(image[:2] + segment * 2_000 + image[2:]))) as shrunk:
+        assert shrunk.info["exif"] == exif
+    assert time.thread_time() - began < 0.3
+
+
 def test_shrinking_is_deterministic_and_keeps_the_orientation_tag():
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -440,7 +452,7 @@ def test_no_more_pixels_are_decoded_at_once_than_there_is_room_for(
     """B8: five pictures of 40 megapixels, 100 KB each, took 2.3 GB."""
     meeting = threading.Barrier(len(sizes))
 
-    def met(_picture: Image.Image) -> bool:
+    def met(_picture: Image.Image, _turned: bytes | None) -> bool:
         try:
             meeting.wait(5 if together else 0.05)
         except threading.BrokenBarrierError:

@@ -19,7 +19,16 @@ from salesintel_dagster.domain.image_urls import (
     parse_image_url,
     redirected,
 )
-from salesintel_dagster.domain.images import JPEG_END, MAX_PACKED_TEXTS, ImageKind, image_key, is_whole, read_header
+from salesintel_dagster.domain.images import (
+    JPEG_END,
+    MAX_PACKED_TEXTS,
+    ImageKind,
+    for_decoding,
+    image_key,
+    is_whole,
+    jpeg_exif,
+    read_header,
+)
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster_tests.fakes.hostile_urls import FORBIDDEN, PRIVATE, REFUSED_URLS
 from salesintel_dagster_tests.fakes.images import picture
@@ -213,6 +222,25 @@ def test_a_look_at_the_end_tells_as_much_of_truncation_as_a_full_decode(mode: st
             assert is_whole(cut, header) is True
 
 
+@pytest.mark.parametrize("mode", ["baseline", "progressive", "exif", "cmyk", "comment", "png", "palette"])
+def test_what_is_kept_for_a_decoder_has_the_same_pixels_and_no_metadata(mode: str) -> None:
+    data = _encoded(mode)
+    with Image.open(io.BytesIO(data)) as whole, Image.open(io.BytesIO(for_decoding(data))) as kept:
+        assert (kept.format, kept.mode) == (whole.format, whole.mode)
+        assert kept.info.get("comment") == whole.info.get("comment")
+        assert kept.tobytes() == whole.tobytes()
+        assert "exif" not in kept.info
+        assert jpeg_exif(data) == whole.info.get("exif")
+
+
+def test_what_is_cut_within_its_header_is_not_made_ready_for_a_decoder() -> None:
+    data = _encoded("baseline")
+    for end in range(3, data.index(b"\xff\xda")):
+        with pytest.raises(ImageRefused) as refused:
+            for_decoding(data[:end])
+        assert refused.value.status is ImageStatus.TRUNCATED
+
+
 def _decodes(data: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -268,6 +296,10 @@ def _encoded(mode: str) -> bytes:
             exif = Image.Exif()
             exif[0x9286] = picture(3)  # a whole JPEG, end marker and all, inside the header
             noise.convert("RGB").save(packed, "JPEG", exif=exif.tobytes())
+        case "cmyk":
+            noise.convert("CMYK").save(packed, "JPEG")
+        case "comment":
+            noise.convert("RGB").save(packed, "JPEG", comment="a dress", icc_profile=bytes(3_000), xmp=b"<x/>")
         case "palette":
             noise.convert("P").save(packed, "PNG")
         case _:
