@@ -24,7 +24,7 @@ from PIL import Image
 from salesintel_dagster.adapters.aws import AwsClient, code_of, told
 from salesintel_dagster.adapters.pixel_room import PixelRoom
 from salesintel_dagster.domain.embedding import EmbeddingSpec, VectorBytes, VectorInvalid, vector_from_floats
-from salesintel_dagster.domain.errors import EmbedderUnusable, EmbeddingRefused, EmbeddingTransient, ImageRefused
+from salesintel_dagster.domain.errors import EmbedderUnusable, EmbeddingRefused, EmbeddingTransient
 from salesintel_dagster.domain.images import for_decoding, jpeg_exif
 from salesintel_dagster.domain.outcome import EmbeddingStatus
 from salesintel_dagster.domain.ports import Embedder
@@ -159,7 +159,7 @@ def fitted_image(image: bytes) -> bytes:
                 return image
             with _ROOM.held(picture.width * picture.height):
                 return _scaled(picture, jpeg_exif(image) or picture.info.get("exif"))
-    except (ImageRefused, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises whatever its parsers stumble over, and it is this image's own trouble
         raise EmbeddingRefused(
             EmbeddingStatus.UNREADABLE_IMAGE, f"no whole JPEG or PNG: {type(error).__name__}"
         ) from error

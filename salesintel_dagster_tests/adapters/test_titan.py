@@ -6,6 +6,7 @@ import base64
 import json
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from PIL import Image
 
 from salesintel_dagster.adapters import titan as adapter
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
+from salesintel_dagster.adapters.http_images import verified_image
 from salesintel_dagster.adapters.pixel_room import PixelRoom
 from salesintel_dagster.adapters.titan import PREPROCESS_VERSION, TitanEmbedder, fitted_image
 from salesintel_dagster.domain.embedding import checked_vector
@@ -419,6 +421,17 @@ def test_a_large_image_is_shrunk_to_2048_pixels_a_side_and_keeps_its_shape(kind:
 def test_odd_pixel_formats_are_shrunk_too(mode: str):
     with Image.open(BytesIO(fitted_image(picture(2100, 10, "PNG", mode)))) as shrunk:
         assert shrunk.width == 2048
+
+
+def test_a_picture_that_pillow_stumbles_over_is_unreadable_and_no_crash():
+    """B9: an empty colour profile behind the pixels is an IndexError, which ended the day, and again at each run."""
+    image = picture(2500, 10, "PNG")
+    end = len(image) - 12
+    profile = b"\0\0\0\0iCCP" + zlib.crc32(b"iCCP").to_bytes(4)
+    assert verified_image(image[:end] + profile + image[end:], 1_000_000).width == 2500
+    with pytest.raises(EmbeddingRefused) as refused:
+        fitted_image(image[:end] + profile + image[end:])
+    assert refused.value.status is EmbeddingStatus.UNREADABLE_IMAGE
 
 
 def test_the_metadata_of_a_picture_that_is_shrunk_is_not_unpacked():
