@@ -23,7 +23,7 @@ from salesintel_dagster.adapters.pinned_sockets import BoundedReader, Connection
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.errors import ImageRefused, ImageTransient
 from salesintel_dagster.domain.image_urls import ImageUrl, parse_image_url, redirected
-from salesintel_dagster.domain.images import ImageHeader, for_decoding, is_whole, read_header
+from salesintel_dagster.domain.images import MAX_SIDE_PIXELS, ImageHeader, for_decoding, is_whole, read_header
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher
 
@@ -31,6 +31,8 @@ MAX_OVERHEAD_BYTES = 256 * 1024
 """Status lines, headers, chunk sizes and trailers beside the image's own bytes: 10 MB of them are 2 s of a core."""
 PIECE_BYTES = 16 * 1024
 """After so much of an image it is looked at how much of what came was wrapping."""
+SCAN_HEAD_BYTES = 64
+"""As much of the pixels as Pillow looks at before it decodes them."""
 MAX_DRAINED_BYTES = 16 * 1024
 """A longer error page is not read to its end: a new connection is cheaper."""
 USER_AGENT = "salesintel-dagster/0.1 (+image export)"
@@ -175,18 +177,18 @@ def verified_image(data: bytes, max_pixels: int) -> FetchedImage:
     because the pixel limit would otherwise hold for one of them only.
     """
     header = read_header(data)
-    if header.width * header.height > max_pixels:
-        reason = f"{header.width}x{header.height} is more than {max_pixels} pixels"
+    if header.width * header.height > max_pixels or max(header.width, header.height) > MAX_SIDE_PIXELS:
+        reason = f"{header.width}x{header.height} is more than {max_pixels} pixels, or {MAX_SIDE_PIXELS} a side"
         raise ImageRefused(ImageStatus.TOO_MANY_PIXELS, reason)
-    _check_second_reading(data, header)
+    _check_second_reading(data[: header.body_at + SCAN_HEAD_BYTES], header)
     if not is_whole(data, header):
         raise ImageRefused(ImageStatus.TRUNCATED, "the image ends before its pixels do")
     return FetchedImage(data, header.kind.value, header.width, header.height)
 
 
-def _check_second_reading(data: bytes, header: ImageHeader) -> None:
+def _check_second_reading(head: bytes, header: ImageHeader) -> None:
     try:
-        with Image.open(io.BytesIO(for_decoding(data)), formats=("JPEG", "PNG")) as image:
+        with Image.open(io.BytesIO(for_decoding(head)), formats=("JPEG", "PNG")) as image:
             size = image.size
     except Exception as error:  # noqa: BLE001 - Pillow raises whatever its parsers stumble over
         raise ImageRefused(ImageStatus.NOT_AN_IMAGE, f"unreadable header: {type(error).__name__}") from None
