@@ -21,7 +21,7 @@ from PIL import Image
 from salesintel_dagster.adapters.bounded_response import BoundedResponse
 from salesintel_dagster.adapters.pinned_sockets import BoundedReader, Connection, PinnedSockets, TooManyBytes
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
-from salesintel_dagster.domain.errors import ImageRefused, ImageTransient
+from salesintel_dagster.domain.errors import ImageFailure, ImageRefused, ImageTransient
 from salesintel_dagster.domain.image_urls import ImageUrl, parse_image_url, redirected
 from salesintel_dagster.domain.images import MAX_SIDE_PIXELS, ImageHeader, for_decoding, is_whole, read_header
 from salesintel_dagster.domain.outcome import ImageStatus
@@ -121,9 +121,12 @@ class HttpImageFetcher(ImageFetcher):
             connection.sendall(self._head(target))
             response.begin()
             try:
-                return self._taken(response, target, reader)
-            finally:
+                taken = self._taken(response, target, reader)
+            except ImageFailure:
                 reusable = _is_finished(response)
+                raise
+            reusable = _is_finished(response)
+            return taken
         finally:
             response.close()
             if reusable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -59,6 +60,25 @@ def test_what_is_no_http_is_the_one_images_failure(server: HostileServer, fetche
         fetcher.fetch(url, 2.0)
     assert raised.value.status in {ImageStatus.CONNECTION_ERROR, ImageStatus.TOO_LARGE, ImageStatus.NOT_AN_IMAGE}
     assert fetcher.fetch(server.url("/b", response(picture())), 2.0).width > 0
+
+
+def test_a_connection_whose_answer_could_not_be_read_is_not_used_again(
+    server: HostileServer, fetcher: HttpImageFetcher
+):
+    """B13: what the host still sends of it would be the next picture."""
+    asked_again: list[bytes] = []
+    over = threading.Event()
+
+    def unreadable(connection: socket.socket) -> None:
+        connection.sendall(CHUNKED.encode() + b"five\r\n")
+        asked_again.append(connection.recv(1))
+        over.set()
+
+    with pytest.raises(ImageTransient):
+        fetcher.fetch(server.url("/a", unreadable), 2.0)
+    assert fetcher.fetch(server.url("/b", response(picture())), 2.0).width > 0
+    assert over.wait(2.0)
+    assert asked_again == [b""]
 
 
 BOUNDARY = 'Content-Type: multipart/x; a="'
