@@ -256,12 +256,23 @@ def test_two_frames_or_endless_scans_or_filling_are_refused_before_any_decode() 
     at = whole.index(b"\xff\xc0")
     frame = whole[at : at + 2 + struct.unpack_from(">H", whole, at + 2)[0]]
     doubled = whole[:at] + frame + whole[at:]
-    scans = whole[:-2] + b"\xff\xda" * 100 + whole[-2:]
+    progressive = _encoded("progressive")
+    scans = progressive[:-2] + b"\xff\xda" * 100 + progressive[-2:]
+    colour_by_colour = whole[: whole.index(b"\xff\xda")] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 100 + whole[-2:]
     filled = b"\xff\xd8" + b"\xff" * 20_000 + whole[2:]
-    for data in (doubled, scans, filled):
+    for data in (doubled, scans, colour_by_colour, filled):
         with pytest.raises(ImageRefused) as refused:
             read_header(data)
         assert refused.value.status is ImageStatus.NOT_AN_IMAGE
+
+
+def test_a_jpeg_with_all_colours_in_one_scan_is_decoded_no_further() -> None:
+    """B8: so that its scans need not be counted."""
+    whole = _encoded("baseline")
+    once_more = whole[:-2] + whole[whole.index(b"\xff\xda") : -2] * 100 + whole[-2:]
+    assert read_header(once_more).width == 48
+    with Image.open(io.BytesIO(once_more)) as image, pytest.raises(OSError, match="broken data stream"):
+        image.load()
 
 
 @pytest.mark.parametrize("name", [b"zTXt", b"iTXt", b"iCCP"])
