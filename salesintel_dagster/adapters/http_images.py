@@ -156,18 +156,25 @@ class HttpImageFetcher(ImageFetcher):
         return self._body(response, reader)
 
     def _body(self, response: http.client.HTTPResponse, reader: BoundedReader) -> bytes:
-        declared = response.length
-        if declared is not None and declared > self._max_bytes:
-            raise self._too_large()
+        if response.length is not None:
+            return self._declared_body(response, reader, response.length)
         body = bytearray()
         while piece := response.read(min(PIECE_BYTES, self._max_bytes + 1 - len(body))):
             reader.widen(len(piece))
             body += piece
             if len(body) > self._max_bytes:
                 raise self._too_large()
-        if declared is not None and len(body) < declared:
-            raise ConnectionResetError("the body ended before its length")
         return bytes(body)
+
+    def _declared_body(self, response: http.client.HTTPResponse, reader: BoundedReader, declared: int) -> bytes:
+        """Read it in one go: nothing is wrapped around its parts."""
+        if declared > self._max_bytes:
+            raise self._too_large()
+        reader.widen(declared)
+        body = response.read(declared)
+        if len(body) < declared:
+            raise ConnectionResetError("the body ended before its length")
+        return body
 
     def _too_large(self) -> ImageRefused:
         return ImageRefused(ImageStatus.TOO_LARGE, f"more than {self._max_bytes} bytes")

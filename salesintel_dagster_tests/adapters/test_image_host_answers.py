@@ -92,7 +92,7 @@ COSTLY = {
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_a_content_type_is_not_unpacked(server: HostileServer, fetcher: HttpImageFetcher, name: str):
-    """B5: the email parser behind http.client took 2 s for 64 KB and 30 s for 256 KB, past any deadline."""
+    """B5: the email parser behind http.client took 2 s for 64 KB and the square of it for more, past any deadline."""
     image = picture()
     head = f"{COSTLY[name]}\r\nContent-Length: {len(image)}\r\n\r\n"
     url = server.url("/a", head.encode() + image)
