@@ -14,15 +14,16 @@ import ssl
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from PIL import Image
 
+from salesintel_dagster.adapters.bounded_response import BoundedResponse
 from salesintel_dagster.adapters.pinned_sockets import BoundedReader, Connection, PinnedSockets, TooManyBytes
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
-from salesintel_dagster.domain.errors import ImageRefused, ImageTransient
+from salesintel_dagster.domain.errors import ImageFailure, ImageRefused, ImageTransient
 from salesintel_dagster.domain.image_urls import ImageUrl, parse_image_url, redirected
-from salesintel_dagster.domain.images import ImageHeader, is_whole, read_header
+from salesintel_dagster.domain.images import MAX_SIDE_PIXELS, ImageHeader, for_decoding, is_whole, read_header
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher
 
@@ -30,6 +31,8 @@ MAX_OVERHEAD_BYTES = 256 * 1024
 """Status lines, headers, chunk sizes and trailers beside the image's own bytes: 10 MB of them are 2 s of a core."""
 PIECE_BYTES = 16 * 1024
 """After so much of an image it is looked at how much of what came was wrapping."""
+SCAN_HEAD_BYTES = 64
+"""As much of the pixels as Pillow looks at before it decodes them."""
 MAX_DRAINED_BYTES = 16 * 1024
 """A longer error page is not read to its end: a new connection is cheaper."""
 USER_AGENT = "salesintel-dagster/0.1 (+image export)"
@@ -111,16 +114,19 @@ class HttpImageFetcher(ImageFetcher):
     def _request(self, connection: Connection, target: ImageUrl, deadline: float) -> bytes | str:
         """Send one GET and read its answer; the connection is kept only after an answer read to its end."""
         reader = BoundedReader(connection, deadline, self._clock, MAX_OVERHEAD_BYTES)
-        response = http.client.HTTPResponse(cast("socket.socket", reader), method="GET")
+        response = BoundedResponse(reader)
         reusable = False
         try:
             connection.settimeout(max(deadline - self._clock.monotonic(), 0.001))
             connection.sendall(self._head(target))
             response.begin()
             try:
-                return self._taken(response, target, reader)
-            finally:
+                taken = self._taken(response, target, reader)
+            except ImageFailure:
                 reusable = _is_finished(response)
+                raise
+            reusable = _is_finished(response)
+            return taken
         finally:
             response.close()
             if reusable:
@@ -150,18 +156,25 @@ class HttpImageFetcher(ImageFetcher):
         return self._body(response, reader)
 
     def _body(self, response: http.client.HTTPResponse, reader: BoundedReader) -> bytes:
-        declared = response.length
-        if declared is not None and declared > self._max_bytes:
-            raise self._too_large()
+        if response.length is not None:
+            return self._declared_body(response, reader, response.length)
         body = bytearray()
         while piece := response.read(min(PIECE_BYTES, self._max_bytes + 1 - len(body))):
             reader.widen(len(piece))
             body += piece
             if len(body) > self._max_bytes:
                 raise self._too_large()
-        if declared is not None and len(body) < declared:
-            raise ConnectionResetError("the body ended before its length")
         return bytes(body)
+
+    def _declared_body(self, response: http.client.HTTPResponse, reader: BoundedReader, declared: int) -> bytes:
+        """Read it in one go: nothing is wrapped around its parts."""
+        if declared > self._max_bytes:
+            raise self._too_large()
+        reader.widen(declared)
+        body = response.read(declared)
+        if len(body) < declared:
+            raise ConnectionResetError("the body ended before its length")
+        return body
 
     def _too_large(self) -> ImageRefused:
         return ImageRefused(ImageStatus.TOO_LARGE, f"more than {self._max_bytes} bytes")
@@ -174,18 +187,18 @@ def verified_image(data: bytes, max_pixels: int) -> FetchedImage:
     because the pixel limit would otherwise hold for one of them only.
     """
     header = read_header(data)
-    if header.width * header.height > max_pixels:
-        reason = f"{header.width}x{header.height} is more than {max_pixels} pixels"
+    if header.width * header.height > max_pixels or max(header.width, header.height) > MAX_SIDE_PIXELS:
+        reason = f"{header.width}x{header.height} is more than {max_pixels} pixels, or {MAX_SIDE_PIXELS} a side"
         raise ImageRefused(ImageStatus.TOO_MANY_PIXELS, reason)
-    _check_second_reading(data, header)
+    _check_second_reading(data[: header.body_at + SCAN_HEAD_BYTES], header)
     if not is_whole(data, header):
         raise ImageRefused(ImageStatus.TRUNCATED, "the image ends before its pixels do")
     return FetchedImage(data, header.kind.value, header.width, header.height)
 
 
-def _check_second_reading(data: bytes, header: ImageHeader) -> None:
+def _check_second_reading(head: bytes, header: ImageHeader) -> None:
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+        with Image.open(io.BytesIO(for_decoding(head)), formats=("JPEG", "PNG")) as image:
             size = image.size
     except Exception as error:  # noqa: BLE001 - Pillow raises whatever its parsers stumble over
         raise ImageRefused(ImageStatus.NOT_AN_IMAGE, f"unreadable header: {type(error).__name__}") from None

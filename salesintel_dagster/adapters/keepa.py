@@ -8,7 +8,6 @@ because Keepa wants it there; no error and no log line holds a URL or what Keepa
 from __future__ import annotations
 
 import http.client
-import socket
 import ssl
 import zlib
 from http import HTTPStatus
@@ -17,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
+from salesintel_dagster.adapters.bounded_response import BoundedResponse
 from salesintel_dagster.adapters.pinned_sockets import BoundedReader, Connection, PinnedSockets, TooManyBytes
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.enrichment.batch import Reason
@@ -146,7 +146,7 @@ class KeepaProvider(EnrichmentProvider):
     def _request(
         self, connection: Connection, reader: BoundedReader, head: bytes, deadline: float
     ) -> tuple[int, bytes]:
-        response = http.client.HTTPResponse(cast("socket.socket", reader), method="GET")
+        response = BoundedResponse(reader)
         reusable = False
         try:
             connection.settimeout(max(deadline - self._clock.monotonic(), 0.001))

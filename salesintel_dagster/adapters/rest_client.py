@@ -15,9 +15,10 @@ from decimal import Decimal
 from email.message import Message
 from http import HTTPStatus
 from itertools import count
-from typing import NoReturn, cast
+from typing import NoReturn
 from urllib.parse import urljoin, urlsplit
 
+from salesintel_dagster.adapters.bounded_response import BoundedResponse
 from salesintel_dagster.adapters.http_images import retry_after_seconds
 from salesintel_dagster.adapters.pinned_sockets import BoundedReader, PinnedSockets, TooManyBytes
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
@@ -145,7 +146,7 @@ class RestClient:
             connection.settimeout(max(ends_at - self._clock.monotonic(), 0.001))
             connection.sendall(self._head(target))
             reader = BoundedReader(connection, ends_at, self._clock, limit)
-            response = http.client.HTTPResponse(cast("socket.socket", reader), method="GET")
+            response = BoundedResponse(reader)
             try:
                 response.begin()
                 return self._taken(response, url)

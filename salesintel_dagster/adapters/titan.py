@@ -25,6 +25,7 @@ from salesintel_dagster.adapters.aws import AwsClient, code_of, told
 from salesintel_dagster.adapters.pixel_room import PixelRoom
 from salesintel_dagster.domain.embedding import EmbeddingSpec, VectorBytes, VectorInvalid, vector_from_floats
 from salesintel_dagster.domain.errors import EmbedderUnusable, EmbeddingRefused, EmbeddingTransient
+from salesintel_dagster.domain.images import for_decoding, jpeg_exif
 from salesintel_dagster.domain.outcome import EmbeddingStatus
 from salesintel_dagster.domain.ports import Embedder
 
@@ -153,19 +154,19 @@ def fitted_image(image: bytes) -> bytes:
     UNREADABLE_IMAGE.
     """
     try:
-        with Image.open(BytesIO(image), formats=("JPEG", "PNG")) as picture:
+        with Image.open(BytesIO(for_decoding(image)), formats=("JPEG", "PNG")) as picture:
             if max(picture.size) <= MAX_SIDE_PIXELS:
                 return image
             with _ROOM.held(picture.width * picture.height):
-                return _scaled(picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                return _scaled(picture, jpeg_exif(image) or picture.info.get("exif"))
+    except Exception as error:  # Pillow raises whatever its parsers stumble over, and it is this image's own trouble
         raise EmbeddingRefused(
             EmbeddingStatus.UNREADABLE_IMAGE, f"no whole JPEG or PNG: {type(error).__name__}"
         ) from error
 
 
-def _scaled(picture: Image.Image) -> bytes:
-    kind, turned = picture.format, picture.info.get("exif")
+def _scaled(picture: Image.Image, turned: bytes | None) -> bytes:
+    kind = picture.format
     smaller = picture.convert("RGBA") if picture.mode in {"1", "P"} else picture
     smaller.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS))
     out = BytesIO()

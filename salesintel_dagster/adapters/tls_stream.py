@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 RECEIVE_BYTES = 32 * 1024
 MAX_BYTES_WITHOUT_DATA = 128 * 1024
-"""One record holds 16 KiB at most, a chain of certificates some 10 KiB, a server's tickets less."""
+"""Over a whole connection. One record holds 16 KiB at most, a chain of certificates some 10 KiB, tickets less."""
+DATA_BYTES_A_WRAPPING_BYTE = 8
+"""So many bytes of data allow one more without: beside 10 MB are 48,000 key updates, less than a second of a core."""
 
 Given = TypeVar("Given")
 
@@ -31,6 +33,7 @@ class TlsStream:
         self._plain = plain
         self._clock = clock
         self._timeout = plain.gettimeout() or 0.0
+        self._without_data, self._data = 0, 0
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._received, self._to_send, server_hostname=host)
         self._done(self._tls.do_handshake)
@@ -56,9 +59,12 @@ class TlsStream:
         """Receive once; 0 at the end. Raises OSError, TimeoutError."""
         view = memoryview(buffer)
         try:
-            return self._done(lambda: cast("int", self._tls.read(len(view), view)))
+            given = self._done(lambda: cast("int", self._tls.read(len(view), view)))
         except ssl.SSLEOFError:
             return 0  # without a goodbye, as SSLSocket takes it: a length or the picture tells what is whole
+        self._data += given
+        self._without_data -= given
+        return given
 
     def sendall(self, data: ReadableBuffer) -> None:
         """Send all of it. Raises OSError, TimeoutError."""
@@ -74,14 +80,13 @@ class TlsStream:
 
     def _done(self, step: Callable[[], Given]) -> Given:
         ends_at = self._clock.monotonic() + self._timeout
-        received = 0
         while True:
             try:
                 given = step()
             except ssl.SSLWantReadError:
                 self._send(ends_at)
-                received += self._receive(ends_at)
-                if received > MAX_BYTES_WITHOUT_DATA:
+                self._without_data += self._receive(ends_at)
+                if self._without_data > MAX_BYTES_WITHOUT_DATA + self._data // DATA_BYTES_A_WRAPPING_BYTE:
                     raise ConnectionAbortedError("TLS without data") from None
             else:
                 self._send(ends_at)

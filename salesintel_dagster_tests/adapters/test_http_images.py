@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -475,6 +476,15 @@ def test_a_body_that_is_no_whole_image_is_refused(
     """B9"""
     refused = failure(fetcher, server.url("/", response(body)))
     assert (type(refused), refused.status) == (ImageRefused, expected)
+
+
+@pytest.mark.parametrize("size", [(1, 40_000_000), (40_000_000, 1)])
+def test_a_picture_with_an_endless_side_is_refused_by_its_header(size: tuple[int, int]) -> None:
+    """B8"""
+    data = picture(0, "PNG")
+    with pytest.raises(ImageRefused) as refused:
+        verified_image(data[:16] + struct.pack(">II", *size) + data[24:], 40_000_000)
+    assert refused.value.status is ImageStatus.TOO_MANY_PIXELS
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

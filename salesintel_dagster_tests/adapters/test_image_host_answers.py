@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -10,6 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from salesintel_dagster.adapters.http_images import HttpImageFetcher, verified_image
+from salesintel_dagster.adapters.pinned_sockets import FREE_RECEIVES, BoundedReader
+from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import ImageRefused, ImageTransient
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster_tests.fakes.hostile_server import HostileServer, response
@@ -58,6 +62,65 @@ def test_what_is_no_http_is_the_one_images_failure(server: HostileServer, fetche
     assert fetcher.fetch(server.url("/b", response(picture())), 2.0).width > 0
 
 
+def test_a_connection_whose_answer_could_not_be_read_is_not_used_again(
+    server: HostileServer, fetcher: HttpImageFetcher
+):
+    """B13: what the host still sends of it would be the next picture."""
+    asked_again: list[bytes] = []
+    over = threading.Event()
+
+    def unreadable(connection: socket.socket) -> None:
+        connection.sendall(CHUNKED.encode() + b"five\r\n")
+        asked_again.append(connection.recv(1))
+        over.set()
+
+    with pytest.raises(ImageTransient):
+        fetcher.fetch(server.url("/a", unreadable), 2.0)
+    assert fetcher.fetch(server.url("/b", response(picture())), 2.0).width > 0
+    assert over.wait(2.0)
+    assert asked_again == [b""]
+
+
+BOUNDARY = 'Content-Type: multipart/x; a="'
+COSTLY = {
+    "of 64 KB": f"{OK}{BOUNDARY}{';' * 65_000}",
+    "folded": f"{OK}{BOUNDARY}{';' * 50_000}\r\n {';' * 50_000}",
+    "behind a lone CR": f"{OK}X: y\r{BOUNDARY}{';' * 65_000}",
+    "under a header that is read": f"{OK}Location: y\r{BOUNDARY}{';' * 65_000}",
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_content_type_is_not_unpacked(server: HostileServer, fetcher: HttpImageFetcher, name: str):
+    """B5: the email parser behind http.client took 2 s for 64 KB and the square of it for more, past any deadline."""
+    image = picture()
+    head = f"{COSTLY[name]}\r\nContent-Length: {len(image)}\r\n\r\n"
+    url = server.url("/a", head.encode() + image)
+    began = time.thread_time()
+    assert fetcher.fetch(url, 5.0).data == image
+    assert time.thread_time() - began < 0.5
+
+
+def receives_taken(piece_bytes: int, times: int) -> int:
+    """Return how many receives of so many bytes are taken of `times`."""
+    host, asker = socket.socketpair()
+    with host, asker:
+        reader = BoundedReader(asker, SYSTEM_CLOCK.monotonic() + 5.0, SYSTEM_CLOCK, 10_000_000)
+        for taken in range(times):
+            host.sendall(bytes(piece_bytes))
+            try:
+                reader.readinto(bytearray(65_536))
+            except ConnectionAbortedError:
+                return taken
+    return times
+
+
+def test_an_answer_in_countless_pieces_is_cut_off():
+    """B5: sent byte by byte, as fast as the host can, it kept a core busy until the deadline."""
+    assert FREE_RECEIVES <= receives_taken(1, 10_000) < FREE_RECEIVES * 1.1
+    assert receives_taken(536, 18_000) == 18_000  # the smallest segment that TCP may choose by itself
+
+
 RETRY_AFTER = ("-1", "1e999", "\u0661", "Thu, 99 Foo 10000000000 99:99:99 +999999", "x" * 60_000, " ", ",", "1" * 5_000)
 
 
@@ -104,3 +167,42 @@ def test_a_png_of_countless_chunks_costs_no_seconds(data: bytes):
     assert raised.value.status is ImageStatus.NOT_AN_IMAGE
     assert time.thread_time() - began < 1.0
     assert verified_image(png(chunk(b"tEXt", b"a\0b") * 100), 1_000_000).width == 8
+
+
+def segment(marker: int, data: bytes) -> bytes:
+    return bytes((0xFF, marker)) + struct.pack(">H", len(data) + 2) + data
+
+
+def with_segments(data: bytes) -> bytes:
+    image = picture()
+    return image[:2] + data + image[2:]
+
+
+def tags(number: int) -> bytes:
+    """Return a TIFF directory whose tags each claim 60,000 bytes of a file that has not so many."""
+    entries = b"".join(struct.pack("<HHLL", tag, 1, 60_000, 0) for tag in range(number))
+    return b"II*\0" + struct.pack("<LH", 8, number) + entries + bytes(4)
+
+
+METADATA = {
+    "2,000 Exif segments": segment(0xE1, b"Exif\0\0" + bytes(2_000)) * 2_000,
+    "an Exif segment of 5,000 wrong tags": segment(0xE1, b"Exif\0\0" + tags(5_000)),
+    "a multi-picture index of 5,000 wrong tags": segment(0xE2, b"MPF\0" + tags(5_000)),
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_metadata_of_a_jpeg_is_not_unpacked(name: str):
+    """B7, B8: 10 MB of Exif segments kept Pillow busy for 20 s, and a wrong tag was two lines on stderr."""
+    data = with_segments(METADATA[name])
+    began = time.thread_time()
+    assert verified_image(data, 1_000_000).width == 16
+    assert time.thread_time() - began < 0.1
+
+
+def test_a_jpeg_with_more_tables_than_any_picture_has_is_refused():
+    """B8: each of 10 MB of quantisation tables is an array to Pillow."""
+    table = segment(0xDB, (b"\0" + b"\1" * 64) * 100)
+    assert verified_image(with_segments(table * 10), 1_000_000).width == 16
+    with pytest.raises(ImageRefused, match="of tables"):
+        verified_image(with_segments(table * 1_000), 1_000_000)

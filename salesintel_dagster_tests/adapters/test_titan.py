@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,7 @@ from PIL import Image
 
 from salesintel_dagster.adapters import titan as adapter
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
+from salesintel_dagster.adapters.http_images import verified_image
 from salesintel_dagster.adapters.pixel_room import PixelRoom
 from salesintel_dagster.adapters.titan import PREPROCESS_VERSION, TitanEmbedder, fitted_image
 from salesintel_dagster.domain.embedding import checked_vector
@@ -420,6 +423,28 @@ def test_odd_pixel_formats_are_shrunk_too(mode: str):
         assert shrunk.width == 2048
 
 
+def test_a_picture_that_pillow_stumbles_over_is_unreadable_and_no_crash():
+    """B9: an empty colour profile behind the pixels is an IndexError, which ended the day, and again at each run."""
+    image = picture(2500, 10, "PNG")
+    end = len(image) - 12
+    profile = b"\0\0\0\0iCCP" + zlib.crc32(b"iCCP").to_bytes(4)
+    assert verified_image(image[:end] + profile + image[end:], 1_000_000).width == 2500
+    with pytest.raises(EmbeddingRefused) as refused:
+        fitted_image(image[:end] + profile + image[end:])
+    assert refused.value.status is EmbeddingStatus.UNREADABLE_IMAGE
+
+
+def test_the_metadata_of_a_picture_that_is_shrunk_is_not_unpacked():
+    """B8: 10 MB of Exif segments kept Pillow busy for 20 s at each opening."""
+    image = picture(2500, 100)
+    exif = b"Exif\0\0" + bytes(2_000)
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2) + exif
+    began = time.thread_time()
+    with Image.open(BytesIO(fitted_image(image[:2] + segment * 2_000 + image[2:]))) as shrunk:
+        assert shrunk.info["exif"] == exif
+    assert time.thread_time() - began < 0.3
+
+
 def test_shrinking_is_deterministic_and_keeps_the_orientation_tag():
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -440,7 +465,7 @@ def test_no_more_pixels_are_decoded_at_once_than_there_is_room_for(
     """B8: five pictures of 40 megapixels, 100 KB each, took 2.3 GB."""
     meeting = threading.Barrier(len(sizes))
 
-    def met(_picture: Image.Image) -> bool:
+    def met(_picture: Image.Image, _turned: bytes | None) -> bool:
         try:
             meeting.wait(5 if together else 0.05)
         except threading.BrokenBarrierError:

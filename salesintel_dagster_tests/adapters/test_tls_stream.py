@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from salesintel_dagster.adapters.http_images import HttpImageFetcher
-from salesintel_dagster.adapters.pinned_sockets import PinnedSockets, system_connect
+from salesintel_dagster.adapters.pinned_sockets import PinnedSockets, system_connect, tls_to_strangers
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import ImageTransient
 from salesintel_dagster.domain.outcome import ImageStatus
@@ -65,6 +65,31 @@ def test_a_flood_of_session_tickets_ends_long_before_the_deadline(host: Host):
         "images.example.com: ConnectionAbortedError",
     )
     assert time.monotonic() - started < DEADLINE / 2
+
+
+@pytest.mark.parametrize("tickets, records", [(400, 2_000), (2, 8_000)], ids=["tickets and bytes", "bytes"])
+def test_records_without_data_are_counted_over_the_whole_connection(host: Host, tickets: int, records: int):
+    """B5: a byte of data between them made each read a new beginning, and kept a core busy until the deadline."""
+    host.context.num_tickets = tickets
+
+    def byte_by_byte(connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        for _ in range(records):
+            connection.sendall(b"x")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        connection.recv(1)
+
+    url = host.answer("/a", byte_by_byte)
+    with pytest.raises(ImageTransient, match="ConnectionAbortedError"):
+        host.fetcher.fetch(url, 2.0)
+
+
+def test_a_key_exchange_whose_cost_the_host_chooses_is_not_offered():
+    """B5: 10,000 bits of DHE took 0.6 s of a core for each connection."""
+    offered = {cipher["name"] for cipher in tls_to_strangers().get_ciphers()}
+    assert {"TLS_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"} <= offered
+    assert not [name for name in offered if not name.startswith(("TLS_", "ECDHE-"))]
 
 
 def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_one_behind_tls_either(host: Host):

@@ -19,7 +19,16 @@ from salesintel_dagster.domain.image_urls import (
     parse_image_url,
     redirected,
 )
-from salesintel_dagster.domain.images import JPEG_END, MAX_PACKED_TEXTS, ImageKind, image_key, is_whole, read_header
+from salesintel_dagster.domain.images import (
+    JPEG_END,
+    MAX_PACKED_TEXTS,
+    ImageKind,
+    for_decoding,
+    image_key,
+    is_whole,
+    jpeg_exif,
+    read_header,
+)
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster_tests.fakes.hostile_urls import FORBIDDEN, PRIVATE, REFUSED_URLS
 from salesintel_dagster_tests.fakes.images import picture
@@ -213,6 +222,25 @@ def test_a_look_at_the_end_tells_as_much_of_truncation_as_a_full_decode(mode: st
             assert is_whole(cut, header) is True
 
 
+@pytest.mark.parametrize("mode", ["baseline", "progressive", "exif", "cmyk", "comment", "png", "palette"])
+def test_what_is_kept_for_a_decoder_has_the_same_pixels_and_no_metadata(mode: str) -> None:
+    data = _encoded(mode)
+    with Image.open(io.BytesIO(data)) as whole, Image.open(io.BytesIO(for_decoding(data))) as kept:
+        assert (kept.format, kept.mode) == (whole.format, whole.mode)
+        assert kept.info.get("comment") == whole.info.get("comment")
+        assert kept.tobytes() == whole.tobytes()
+        assert "exif" not in kept.info
+        assert jpeg_exif(data) == whole.info.get("exif")
+
+
+def test_what_is_cut_within_its_header_is_not_made_ready_for_a_decoder() -> None:
+    data = _encoded("baseline")
+    for end in range(3, data.index(b"\xff\xda")):
+        with pytest.raises(ImageRefused) as refused:
+            for_decoding(data[:end])
+        assert refused.value.status is ImageStatus.TRUNCATED
+
+
 def _decodes(data: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -228,12 +256,23 @@ def test_two_frames_or_endless_scans_or_filling_are_refused_before_any_decode() 
     at = whole.index(b"\xff\xc0")
     frame = whole[at : at + 2 + struct.unpack_from(">H", whole, at + 2)[0]]
     doubled = whole[:at] + frame + whole[at:]
-    scans = whole[:-2] + b"\xff\xda" * 100 + whole[-2:]
+    progressive = _encoded("progressive")
+    scans = progressive[:-2] + b"\xff\xda" * 100 + progressive[-2:]
+    colour_by_colour = whole[: whole.index(b"\xff\xda")] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 100 + whole[-2:]
     filled = b"\xff\xd8" + b"\xff" * 20_000 + whole[2:]
-    for data in (doubled, scans, filled):
+    for data in (doubled, scans, colour_by_colour, filled):
         with pytest.raises(ImageRefused) as refused:
             read_header(data)
         assert refused.value.status is ImageStatus.NOT_AN_IMAGE
+
+
+def test_a_jpeg_with_all_colours_in_one_scan_is_decoded_no_further() -> None:
+    """B8: so that its scans need not be counted."""
+    whole = _encoded("baseline")
+    once_more = whole[:-2] + whole[whole.index(b"\xff\xda") : -2] * 100 + whole[-2:]
+    assert read_header(once_more).width == 48
+    with Image.open(io.BytesIO(once_more)) as image, pytest.raises(OSError, match="broken data stream"):
+        image.load()
 
 
 @pytest.mark.parametrize("name", [b"zTXt", b"iTXt", b"iCCP"])
@@ -268,6 +307,10 @@ def _encoded(mode: str) -> bytes:
             exif = Image.Exif()
             exif[0x9286] = picture(3)  # a whole JPEG, end marker and all, inside the header
             noise.convert("RGB").save(packed, "JPEG", exif=exif.tobytes())
+        case "cmyk":
+            noise.convert("CMYK").save(packed, "JPEG")
+        case "comment":
+            noise.convert("RGB").save(packed, "JPEG", comment="a dress", icc_profile=bytes(3_000), xmp=b"<x/>")
         case "palette":
             noise.convert("P").save(packed, "PNG")
         case _:

@@ -86,12 +86,13 @@ def test_an_outcome_is_told_as_it_was_kept(outcome: ImageOutcome):
     index.close()
 
 
-def test_a_host_for_every_image_of_a_long_run_costs_a_megabyte():
+@pytest.mark.parametrize("came", [True, False], ids=["that answers", "that fails"])
+def test_a_host_for_every_image_of_a_long_run_costs_a_megabyte(*, came: bool):
     patience = HostPatience(5, 5)
     tracemalloc.start()
     try:
         for number in range(5 * MAX_GOOD_HOSTS):
-            patience.answered(f"host-{number}.example.com", 0.1)
+            (patience.answered if came else patience.lost)(f"host-{number}.example.com", 0.1)
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

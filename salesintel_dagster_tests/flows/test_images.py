@@ -441,6 +441,19 @@ def test_many_hosts_that_hang_cost_the_day_no_more_and_good_ones_are_asked_on():
     assert done.tally.ok == 2
 
 
+def test_a_refused_url_is_told_as_such_whatever_hosts_did_and_nothing_of_it():
+    """B19: with the time used up, its reason named what stood in the host's place, a password too."""
+    clock = HeldClock().clock
+    refused = "https://user:canary@images.example.com/a.jpg"
+    fetcher = Hanging(clock)
+    fetcher.by_url[refused] = [ImageRefused(ImageStatus.REFUSED_URL, "no user name")]
+    hanging = [url("a", f"hang{n}.example.com") for n in range(IMAGES_OF_ALL_HOSTS + 10)]
+    day = Day([*hanging, refused])
+    day.run(fetcher, ONE_BY_ONE, clock)
+    assert (day.rows()[-1]["image_status"], day.rows()[-1]["image_reason"]) == ("REFUSED_URL", "no user name")
+    assert not [row for row in day.rows() if "canary" in str(row["image_reason"])]
+
+
 def test_hosts_that_gave_an_image_and_then_hang_do_not_take_an_hour_each_once_the_days_time_is_used_up():
     """B5: a CDN of 100 names that stops at noon took 100 hours, and a run has 4."""
     clock = HeldClock().clock

@@ -6,12 +6,18 @@ Without an end, 5,000 images of a host that hangs take 5 threads of 30 s each mo
 from __future__ import annotations
 
 import threading
+from heapq import nlargest
+from operator import itemgetter
 
 from salesintel_dagster.domain.errors import ImageRefused
 from salesintel_dagster.domain.image_urls import parse_image_url
 
 MAX_GOOD_HOSTS = 10_000
 """Hosts known to be good, 1 MB, which the days of a run share. Beyond that all are forgotten, to be good again."""
+MAX_OWING_HOSTS = 10_000
+"""Hosts that lost time, 1 MB. Beyond that the half that lost least is forgotten."""
+NO_HOST = ""
+"""The host of a URL that is refused unasked."""
 SECONDS_OF_A_HOST = 3600.0
 """An hour in which all its threads wait for nothing: an outage may last that long, and its images come after it."""
 SLOW_SECONDS = 10.0
@@ -36,6 +42,8 @@ class HostPatience:
 
     def ended(self, host: str) -> str:
         """Say why the host is asked no more in this run; "" while it is."""
+        if host == NO_HOST:
+            return ""
         with self._lock:
             lost = self._lost.get(host, 0.0)
             if lost >= self._of_host:
@@ -64,12 +72,17 @@ class HostPatience:
         left = self._lost.pop(host, 0.0) + seconds
         if left > 0:
             self._lost[host] = left
+            if len(self._lost) > MAX_OWING_HOSTS:
+                self._lost = dict(nlargest(MAX_OWING_HOSTS // 2, self._lost.items(), key=itemgetter(1)))
         self._all_lost = max(self._all_lost + seconds, 0.0)
 
 
 def host_of(url: str) -> str:
-    """Return the host whose slots and patience the URL takes; one that will be refused takes nobody's for long."""
+    """Return the host whose slots and patience the URL takes; NO_HOST for one that will be refused.
+
+    What such a URL holds instead of a host may be a password, and what this returns is told.
+    """
     try:
         return parse_image_url(url).host
     except ImageRefused:
-        return url.partition("://")[2].partition("/")[0][:253]
+        return NO_HOST

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from PIL import Image
 
+from salesintel_dagster.domain.images import for_decoding
 from salesintel_dagster.domain.ports import ObjectStore
 
 THUMBNAIL_PIXELS = 96
@@ -20,7 +21,7 @@ def thumbnails(store: ObjectStore, keys: Iterable[str]) -> tuple[bytes, ...]:
 
 def _thumbnail(store: ObjectStore, key: str) -> bytes | None:
     try:
-        with Image.open(io.BytesIO(store.get(key)), formats=("JPEG", "PNG")) as image:
+        with Image.open(io.BytesIO(for_decoding(store.get(key))), formats=("JPEG", "PNG")) as image:
             image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
             out = io.BytesIO()
             image.convert("RGB").save(out, "JPEG", quality=THUMBNAIL_QUALITY)
