@@ -332,9 +332,16 @@ def test_a_viewer_reads_and_changes_nothing(viewer: Served):
     assert viewer.graphql("{version}", bearer)["version"]
     for permission in viewer.graphql("{permissions{permission value}}", bearer)["permissions"]:
         assert permission["value"] is False, permission
-    sent = json.dumps({"query": _make_pool("viewed")})
-    answered = json.loads(viewer.ask("POST", "/graphql", {**JSON, **bearer}, sent)[1])
-    assert "Unauthorized" in answered["errors"][0]["message"]
+    fragment = "query a{version} mutation b{...changes} fragment changes on Mutation{setNuxSeen}"
+    for sent in (
+        {"query": "mutation{setNuxSeen}"},  # of Dagster's mutations one of the two that ask for no permission
+        {"query": _make_pool("viewed")},
+        {"query": fragment, "operationName": "b"},
+    ):
+        status, text = viewer.ask("POST", "/graphql", {**JSON, **bearer}, json.dumps(sent))
+        assert (status, json.loads(text)["data"]) == (400, None)
+        assert "Unauthorized" in json.loads(text)["errors"][0]["message"]
+    assert not (viewer.log.parent / ".nux").exists()
     assert viewer.graphql(LIMITS, bearer) == {"instance": {"concurrencyLimits": []}}
     assert viewer.ask("POST", "/report_asset_materialization/a", bearer)[0] == 401
 
