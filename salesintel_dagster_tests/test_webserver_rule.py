@@ -105,7 +105,7 @@ def test_what_the_ui_and_scripts_ask_passes(asked: Asked):
         *(
             (rule.WRONG_SITE, _asked("GET", target, ("sec-fetch-site", "cross-site"), *LINK))
             for target in (
-                "/notebook?repoLocName=a&path=/home/b/Downloads/evil.ipynb",
+                "/notebook?repoLocName=a&path=/b/Downloads/evil.ipynb",
                 "/dagit/notebook?repoLocName=a&path=b.ipynb",
                 "/logs/a/compute_logs/b/out",
                 "/download_debug/a",
