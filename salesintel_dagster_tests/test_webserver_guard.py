@@ -86,6 +86,13 @@ def test_every_answer_carries_the_security_headers_once_and_keeps_dagsters_polic
     assert policies == [b"object-src 'none'", b"frame-ancestors 'self'"]
 
 
+def test_no_cache_in_between_gives_a_run_log_to_the_next_reader():
+    """Dagster says nothing about its logs and debug files, so that a proxy may keep them for all."""
+    assert (b"cache-control", b"private") in _ask(None, "GET", "/logs/a/out")[1]
+    refused = _ask(None, "GET", "/", {"origin": "null"})[1]
+    assert [value for name, value in refused if name == b"cache-control"] == [b"no-store"]
+
+
 def test_a_refusal_is_one_plain_sentence_that_nobody_stores():
     status, headers, body, reached = _ask(None, "GET", "/", {"origin": "https://evil.example"})
     assert (status, reached) == (403, 0)

@@ -39,13 +39,22 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 START_SECONDS = 60
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DEFINITIONS = """
+from pathlib import Path
 import dagster as dg
 
 @dg.asset
 def tiny_asset() -> None: ...
 
-defs = dg.Definitions(assets=[tiny_asset])
+@dg.schedule(cron_schedule="0 3 * * *", target=[tiny_asset])
+def tiny_schedule():
+    Path("evaluated").touch()
+    return {}
+
+defs = dg.Definitions(assets=[tiny_asset], schedules=[tiny_schedule])
 """
+EVALUATION = """scheduleOrError(scheduleSelector: {
+  repositoryLocationName: "tiny_definitions", repositoryName: "__repository__", scheduleName: "tiny_schedule"
+}) { ... on Schedule { futureTicks(limit: 1) { results { evaluationResult { skipReason } } } } }"""
 OURS = ("-m", "salesintel_dagster.webserver", "--port", "0")
 LIMITS = "{instance{concurrencyLimits{concurrencyKey}}}"
 
@@ -145,7 +154,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
     (folder / "token").chmod(0o600)
     commands = {
         "guarded": (*OURS, "-m", "tiny_definitions"),
-        "viewer": (*OURS, "-w", "empty.yaml", "--read-only", "--token-file", str(folder / "token")),
+        "viewer": (*OURS, "-m", "tiny_definitions", "--read-only", "--token-file", str(folder / "token")),
         "bare": ("-m", "dagster_webserver", "-p", str(_free_port()), "--empty-workspace"),
     }
     begun = {name: _begin(folder / name, *words) for name, words in commands.items()}
@@ -332,11 +341,31 @@ def test_a_viewer_reads_and_changes_nothing(viewer: Served):
     assert viewer.graphql("{version}", bearer)["version"]
     for permission in viewer.graphql("{permissions{permission value}}", bearer)["permissions"]:
         assert permission["value"] is False, permission
-    sent = json.dumps({"query": _make_pool("viewed")})
-    answered = json.loads(viewer.ask("POST", "/graphql", {**JSON, **bearer}, sent)[1])
-    assert "Unauthorized" in answered["errors"][0]["message"]
+    for mutation in (_make_pool("viewed"), "mutation{setNuxSeen}"):  # of Dagster's, the second asks for no permission
+        answered = json.loads(viewer.ask("POST", "/graphql", {**JSON, **bearer}, json.dumps({"query": mutation}))[1])
+        assert "Unauthorized" in answered["errors"][0]["message"]
+    assert not (viewer.log.parent / ".nux").exists()
     assert viewer.graphql(LIMITS, bearer) == {"instance": {"concurrencyLimits": []}}
     assert viewer.ask("POST", "/report_asset_materialization/a", bearer)[0] == 401
+
+
+def test_a_viewers_question_runs_no_schedule(viewer: Served):
+    """Dagster answers a query with what the schedule would do, and runs it for that; a websocket takes queries, too."""
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    evaluated = viewer.log.parent / "evaluated"
+    asked = json.dumps({"query": f"{{ {EVALUATION} }}"})
+    assert "Unauthorized" in viewer.ask("POST", "/graphql", {**JSON, **bearer}, asked)[1]
+    query = f'query {{ capturedLogs(logKey: ["a"]) {{ cursor }} {EVALUATION} }}'
+    with connect(
+        f"ws://{viewer.host}/graphql",
+        origin=f"http://{viewer.host}",
+        additional_headers=bearer,
+        subprotocols=[Subprotocol("graphql-ws")],
+        proxy=None,
+    ) as opened:
+        opened.send(json.dumps({"id": "1", "type": "start", "payload": {"query": query}}))
+        assert "Unauthorized" in str(opened.recv(timeout=10))
+    assert not evaluated.exists()
 
 
 def test_a_websocket_needs_the_token_too(viewer: Served):

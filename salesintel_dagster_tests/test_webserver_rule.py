@@ -102,6 +102,15 @@ def test_what_the_ui_and_scripts_ask_passes(asked: Asked):
             ),
         ),
         (rule.WRONG_SITE, _asked("WS", "/anything", OWN, ("sec-fetch-site", "cross-site"), *LINK)),
+        *(
+            (rule.WRONG_SITE, _asked("GET", target, ("sec-fetch-site", "cross-site"), *LINK))
+            for target in (
+                "/notebook?repoLocName=a&path=/b/Downloads/evil.ipynb",
+                "/dagit/notebook?repoLocName=a&path=b.ipynb",
+                "/logs/a/compute_logs/b/out",
+                "/download_debug/a",
+            )
+        ),
         (rule.GRAPHQL_BY_GET, _asked("GET", "/graphql?query=mutation{x}")),
         (rule.GRAPHQL_BY_GET, _asked("GET", "/graphql?query={version}", OWN, SAME)),
         (rule.GRAPHQL_BY_GET, _asked("GET", "/graphql?query={version}", ("accept", "text/html"), *LINK)),

@@ -62,4 +62,9 @@ def dagster_app(served: Served) -> Iterator[App]:
             read_only=served.read_only,
             workspace_load_target=workspace_opts_to_load_target(opts),
         ) as context:
-            yield create_app_from_workspace_process_context(context, "", LIVE_DATA_POLL_MILLISECONDS)
+            if served.read_only:
+                from salesintel_dagster.webserver.viewer import ViewerWebserver  # noqa: PLC0415 - imports Dagster
+
+                yield ViewerWebserver(context, "", LIVE_DATA_POLL_MILLISECONDS).create_asgi_app()
+            else:
+                yield create_app_from_workspace_process_context(context, "", LIVE_DATA_POLL_MILLISECONDS)

@@ -32,6 +32,8 @@ HARDENING = {
 }
 FRAME_POLICY = (b"content-security-policy", b"frame-ancestors 'self'")
 """Sent beside Dagster's own policy, not in its place: a browser obeys both."""
+NO_SHARED_CACHE = (b"cache-control", b"private")
+"""Where Dagster says nothing, as with logs and debug files."""
 LOGIN_POLICY = b"default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'"
 LOGIN_PAGE = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Log in</title>
 <style>body{{font:16px system-ui;max-width:24rem;margin:15vh auto}}input,button{{font:inherit;padding:.4rem}}</style>
@@ -85,7 +87,8 @@ def hardened(send: Send) -> Send:
     async def send_hardened(message: Message) -> None:
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
             kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in HARDENING]
-            message = {**message, "headers": [*kept, *HARDENING.items(), FRAME_POLICY]}
+            cached = () if any(name.lower() == NO_SHARED_CACHE[0] for name, _ in kept) else (NO_SHARED_CACHE,)
+            message = {**message, "headers": [*kept, *cached, *HARDENING.items(), FRAME_POLICY]}
         await send(message)
 
     return send_hardened

@@ -21,6 +21,9 @@ GRAPHQL_TYPES = frozenset({"application/json", "application/graphql"})
 """The two that Dagster reads and that a page of another site cannot send without asking first (CORS preflight)."""
 OWN_SITES = frozenset({"same-origin", "none"})
 """`Sec-Fetch-Site` of our own pages, and of what the user typed or chose from the bookmarks."""
+NO_PAGES = ("/logs/", "/download_debug/", "/notebook", "/dagit/notebook")
+"""Served with no page of the UI around it. Where nbconvert is installed, `/notebook` shows whatever `.ipynb` the URL
+names, say one of the Downloads folder, and its scripts run as our own page's."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 NAMED_HOST = re.compile(r"(?P<name>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
 
@@ -98,7 +101,8 @@ def refusal(asked: Asked, hosts: frozenset[str]) -> str | None:
 def _is_link(asked: Asked) -> bool:
     """Whether the user followed a link to one of our pages, as from an alert: a whole page, in no frame."""
     navigates = asked.values("sec-fetch-mode") == ("navigate",) and asked.values("sec-fetch-dest") == ("document",)
-    return navigates and asked.method in READS and not asked.websocket and not asked.graphql
+    is_page = not (asked.websocket or asked.graphql or asked.path.startswith(NO_PAGES))
+    return navigates and asked.method in READS and is_page
 
 
 def _graphql_refusal(asked: Asked) -> str | None:

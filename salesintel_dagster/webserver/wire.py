@@ -7,8 +7,10 @@ uvicorn waits for ever: for a head, for a body, for a handshake it could not par
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -20,6 +22,14 @@ REQUEST_SECONDS = 20.0
 READ_SECONDS = 60.0
 """A reader that has not taken for so long what was written to it, one answer or one piece of it, is cut off."""
 MAX_HEAD_BYTES = 64 * 1024
+UNTOLD = frozenset(
+    {
+        "Invalid HTTP request received.",
+        "Unsupported upgrade request.",
+        "ASGI callable returned without completing handshake.",
+    }
+)
+"""What uvicorn logs of requests that are refused: whoever reaches the port could fill the disk with it."""
 GRACEFUL_SECONDS = 2
 """Open answers and websockets are cut off after this long: a page left open would hold a stop for ever."""
 
@@ -59,6 +69,14 @@ class ImpatientProtocol(_ImpatientWriter, H11Protocol):
         super().connection_made(transport)
         self._look_again()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be read; where an answer has begun, end it: uvicorn's attempt at two is a traceback."""
+        if self.conn.our_state is h11.IDLE:
+            super().send_400_response(msg)
+            return
+        self.cycle.disconnected = True
+        self.transport.close()
+
     def _look_again(self) -> None:
         self.loop.call_later(self.request_seconds, self._look, self.cycle)
 
@@ -73,23 +91,19 @@ class ImpatientProtocol(_ImpatientWriter, H11Protocol):
 
 
 class ImpatientWebSocket(_ImpatientWriter, WebSocketsSansIOProtocol):
-    """Ends a handshake that the websockets library gives up without a word, as one with an address of 8 KB."""
+    """Ends a handshake that the websockets library does not take, as one with an address of 9 KB."""
 
-    request_seconds = REQUEST_SECONDS
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for the handshake's end."""
-        super().connection_made(transport)
-        self.loop.call_later(self.request_seconds, self._look)
-
-    def _look(self) -> None:
-        if not self.handshake_complete:
-            self.transport.abort()
+    def data_received(self, data: bytes) -> None:
+        """Send what the library would answer, which uvicorn does not ask for."""
+        super().data_received(data)
+        if not self.handshake_initiated:  # the first data are the whole head, from h11: no more comes
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
 
 
 def config(app: App, **others: Any) -> uvicorn.Config:  # noqa: ANN401 - uvicorn's own
     """Return how `app` is served."""
-    return uvicorn.Config(
+    made = uvicorn.Config(
         app,
         http=ImpatientProtocol,
         ws=ImpatientWebSocket,
@@ -99,3 +113,9 @@ def config(app: App, **others: Any) -> uvicorn.Config:  # noqa: ANN401 - uvicorn
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         **others,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_told)  # once it has its level and handlers
+    return made
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    return record.msg not in UNTOLD
