@@ -8,7 +8,6 @@ come, so a reading that breaks leaves no part of a day.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -81,19 +80,23 @@ class RestSource(SaleSource):
         pages = RestPages(client, self._parameters, window)
         missing = {name for name in self._paths if name not in OPTIONAL_FIELDS and name != RECORDED_AT}
         objects = 0
-        try:
-            for item in pages.read(self._clock.monotonic() + deadline_seconds):
-                objects += isinstance(item, dict)
-                row = self._row(item)
-                missing -= {name for name in missing if row[name] is not None}
-                if _belongs(row, window):
-                    spool.add({name: value for name, value in row.items() if name != RECORDED_AT})
-        except (OSError, sqlite3.Error) as error:
-            raise SourceUnavailable(f"{self._parameters.place}: {type(error).__name__} while reading") from None
+        for item in self._items(pages, self._clock.monotonic() + deadline_seconds):
+            objects += isinstance(item, dict)
+            row = self._row(item)
+            missing -= {name for name in missing if row[name] is not None}
+            if _belongs(row, window):
+                spool.add({name: value for name, value in row.items() if name != RECORDED_AT})
         if objects and missing:
             told = ", ".join(f"{self._paths[name]} ({name})" for name in sorted(missing))
             raise SourceSchemaMismatch(f"{self._parameters.place}: no row has a field {told}")
         return pages
+
+    def _items(self, pages: RestPages, ends_at: float) -> Iterator[object]:
+        """Translate what the network raises, and nothing of the spool's: a full disk is no fault of the API."""
+        try:
+            yield from pages.read(ends_at)
+        except OSError as error:
+            raise SourceUnavailable(f"{self._parameters.place}: {type(error).__name__} while reading") from None
 
     def _row(self, item: object) -> dict[str, object]:
         """Return the row by our names. Bad values stay as they are: they are the quarantine's."""

@@ -1,21 +1,21 @@
 """Rows of one day on their way through this machine's disk: in by any order, out by the one order, memory bounded.
 
-For a source that gives no order and no snapshot. SQLite's own temporary database: a file without a name, gone when it
-is closed. What JSON cannot hold travels with a tag.
+For a source that gives no order and no snapshot. What JSON cannot hold travels with a tag.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
+from sqlite3 import Cursor
 
 from salesintel_dagster.domain.columns import BATCH_ROWS
 from salesintel_dagster.domain.fingerprint import SourceFingerprint
 from salesintel_dagster.domain.sale import SourceRow
+from salesintel_dagster.flows.temporary_database import TemporaryDatabase
 
 _TABLE = "CREATE TABLE rows (sold_at TEXT, sale_id BLOB, product_id BLOB, price REAL, content TEXT)"
 _ORDER = (
@@ -25,12 +25,13 @@ _ORDER = (
 
 
 class RowSpool:
-    """Takes rows and gives them back in the order (sold_at, sale_id, product_id, price, all the rest)."""
+    """Takes rows and gives them back in the order (sold_at, sale_id, product_id, price, all the rest).
+
+    Raises OSError where the disk is full.
+    """
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
-        for statement in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", _TABLE, "BEGIN"):
-            self._database.execute(statement)
+        self._database = TemporaryDatabase("the temporary file of the source's rows", _TABLE)
         self._rows = 0
         self._sum = 0
 
@@ -49,7 +50,8 @@ class RowSpool:
             float(price) if isinstance(price, int | Decimal) else None,
             content,
         )
-        self._database.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", key)
+        with self._database.working() as database:
+            database.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", key)
         self._rows += 1
         self._sum += int.from_bytes(sha256(content.encode()).digest()[:16])
 
@@ -60,9 +62,14 @@ class RowSpool:
 
     def blocks(self) -> Iterator[list[SourceRow]]:
         """Yield the rows in order, BATCH_ROWS at a time."""
-        cursor = self._database.execute(_ORDER)
-        while found := cursor.fetchmany(BATCH_ROWS):
+        with self._database.working() as database:
+            cursor = database.execute(_ORDER)  # sorts on the same disk
+        while found := self._fetched(cursor):
             yield [{name: _untagged(tag, value) for name, tag, value in json.loads(text)} for (text,) in found]
+
+    def _fetched(self, cursor: Cursor) -> list[tuple[str]]:
+        with self._database.working():
+            return cursor.fetchmany(BATCH_ROWS)
 
 
 def _instant_text(value: object) -> str | None:

@@ -12,9 +12,9 @@ from salesintel_dagster.commands.session import session
 
 if TYPE_CHECKING:
     from salesintel_dagster.flows.enrichment.letters import Letter, Letters
-    from salesintel_dagster.flows.sync.redrive import Redriven
+    from salesintel_dagster.flows.sync.redrive import Dropped
 
-HEADER = ("message", "sent (UTC)", "received", "batch", "what it is")
+HEADER = ("message", "sent (UTC)", "received", "tenant", "batch", "what it is")
 SHOWN_LETTERS = 50
 SHOWN_CHARACTERS = 200
 
@@ -28,7 +28,10 @@ def dlq() -> None:
 @LIMIT
 @JSON
 def list_(most: int, *, as_json: bool) -> None:
-    """List the dead letters, oldest first: whose batch each is, or why it is none's. Nothing is taken away."""
+    """List the dead letters of all tenants, oldest first: whose batch each is, or why it is none's.
+
+    Nothing is taken away.
+    """
     from salesintel_dagster.flows.enrichment.letters import letters  # noqa: PLC0415 - after --help
 
     with session() as opened:
@@ -36,7 +39,7 @@ def list_(most: int, *, as_json: bool) -> None:
 
         ledger = enrichment.enrichment_ledger(opened.settings, opened.clients)
         found = letters(enrichment.enrichment_shelf(opened.settings, opened.clients), ledger.batches, most)
-    _show(found, as_json=as_json)
+    _show(found, opened.settings.tenant, as_json=as_json)
 
 
 @dlq.command(
@@ -51,7 +54,7 @@ def drop(message_ids: tuple[str, ...], most: int, *, really: bool, as_json: bool
     """Delete dead letters that are no batch of ours, all or those named; --json prints them whole.
 
     A batch's own dead letter is never deleted: `salesintel enrich retry CATALOG` takes it back. Exit code 1 when one
-    was not deleted, or one that was named is a batch's or is not there.
+    was not deleted, perhaps because somebody else looks at it, or one that was named is a batch's or is not there.
     """
     from salesintel_dagster.flows.enrichment import letters as flow  # noqa: PLC0415 - after --help
 
@@ -64,14 +67,16 @@ def drop(message_ids: tuple[str, ...], most: int, *, really: bool, as_json: bool
         strays = [one for one in found.strays if not message_ids or one.shelved.message_id in message_ids]
         missing = sorted({*message_ids} - {one.shelved.message_id for one in strays})
         done = flow.drop(shelf, strays, most) if really and not missing else None
-    _show_dropped(strays, missing, done, as_json=as_json)
-    if missing or (done is not None and done.sent_but_stay):
+    _show_dropped(found, strays, missing, done, as_json=as_json)
+    if missing or (done is not None and done.stay):
         sys.exit(1)
 
 
-def _show(found: Letters, *, as_json: bool) -> None:
+def _show(found: Letters, tenant: str, *, as_json: bool) -> None:
+    """Tell the letters; a retry takes back those of the `tenant` of its settings alone."""
     from salesintel_dagster.commands.events_output import tell_rest  # noqa: PLC0415 - after --help
     from salesintel_dagster.commands.output import counted, echo_json, echo_table  # noqa: PLC0415 - same
+    from salesintel_dagster.settings import variable_of  # noqa: PLC0415 - pydantic, after --help
 
     if as_json:
         told = [_as_dict(one) for one in found.letters]
@@ -84,21 +89,25 @@ def _show(found: Letters, *, as_json: bool) -> None:
         click.echo(f"{len(found.letters) - SHOWN_LETTERS} more (--json has all)")
     strays = len(found.strays)
     click.echo(f"{counted(len(found.letters), 'dead letter')}, {strays} of them no batch of ours")
-    for catalog in sorted({one.batch.key.catalog_id for one in found.letters if one.batch is not None}):
-        click.echo(f"Back to work: salesintel enrich retry {catalog}")
+    keys = {(one.batch.key.tenant, one.batch.key.catalog_id) for one in found.letters if one.batch is not None}
+    for whose, catalog in sorted(keys):
+        setting = "" if whose == tenant else f"{variable_of('tenant')}={whose} "
+        click.echo(f"Back to work: {setting}salesintel enrich retry {catalog}")
     if strays:
         click.echo("Away with the others: salesintel enrich dlq drop")
     tell_rest(found.more, found.held)
 
 
-def _show_dropped(strays: list[Letter], missing: list[str], done: Redriven | None, *, as_json: bool) -> None:
-    from salesintel_dagster.commands.events_output import NOT_DONE  # noqa: PLC0415 - after --help
+def _show_dropped(
+    found: Letters, strays: list[Letter], missing: list[str], done: Dropped | None, *, as_json: bool
+) -> None:
+    from salesintel_dagster.commands.events_output import NOT_DONE, tell_rest  # noqa: PLC0415 - after --help
     from salesintel_dagster.commands.output import counted, echo_json, printable  # noqa: PLC0415 - same
 
     if as_json:
         told = {"letters": [_as_dict(one) for one in strays], "no_stray_of_this_id": missing}
-        stay = None if done is None else done.sent_but_stay
-        echo_json({"applied": done is not None, **told, "still_there": stay})
+        told |= {"not_looked_at": found.more, "held_by_others": found.held}
+        echo_json({"applied": done is not None, **told, "still_there": None if done is None else list(done.stay)})
         return
     for name in missing:
         click.echo(
@@ -110,10 +119,11 @@ def _show_dropped(strays: list[Letter], missing: list[str], done: Redriven | Non
         click.echo(f"  {one.shelved.message_id}  {printable(one.problem)}: {printable(cut)}")
     if done is None:
         click.echo(f"{counted(len(strays), 'dead letter')} would be deleted; {NOT_DONE}")
-        return
-    click.echo(f"{counted(done.moved, 'dead letter')} deleted")
-    for name in done.sent_but_stay:
-        click.echo(f"  {name}: still here; try again")
+    else:
+        click.echo(f"{counted(done.gone, 'dead letter')} deleted")
+        for name in done.stay:
+            click.echo(f"  {printable(name)}: still here, or in somebody else's hand; try again")
+    tell_rest(found.more, found.held)
 
 
 def _as_dict(one: Letter) -> dict[str, object]:
@@ -122,6 +132,7 @@ def _as_dict(one: Letter) -> dict[str, object]:
         "message": message.message_id,
         "sent_at": message.sent_at,
         "received": message.receive_count,
+        "tenant": None if batch is None else batch.key.tenant,
         "catalog": None if batch is None else batch.key.catalog_id,
         "batch": None if batch is None else batch.key.batch_id,
         "state": None if batch is None else batch.state.value,
@@ -133,5 +144,5 @@ def _as_dict(one: Letter) -> dict[str, object]:
 def _row(one: Letter) -> tuple[str, ...]:
     message, batch = one.shelved.message, one.batch
     what = one.problem if batch is None else f"a batch that is {batch.state}"
-    named = "-" if batch is None else str(batch.key)
-    return (message.message_id, f"{message.sent_at:%Y-%m-%d %H:%M}", str(message.receive_count), named, what)
+    whose, named = ("-", "-") if batch is None else (batch.key.tenant, str(batch.key))
+    return (message.message_id, f"{message.sent_at:%Y-%m-%d %H:%M}", str(message.receive_count), whose, named, what)

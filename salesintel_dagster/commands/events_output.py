@@ -169,12 +169,21 @@ def show_redriven(done: Redriven, *, as_json: bool) -> None:
         refused = [{"message": message, "reason": reason} for message, reason in done.refused]
         left = {"not_looked_at": done.more, "held_by_others": done.held}
         echo_json(
-            {"applied": True, "moved": done.moved, "sent_but_stay": done.sent_but_stay, "refused": refused, **left}
+            {
+                "applied": True,
+                "moved": done.moved,
+                "sent_but_stay": done.sent_but_stay,
+                "refused": refused,
+                "uncertain": done.uncertain,
+                **left,
+            }
         )
         return
     click.echo(f"{counted(done.moved, 'event')} back on the queue")
     for message in done.sent_but_stay:
         click.echo(f"  {message}: sent, and still here; sending it again does no harm")
+    for message in done.uncertain:
+        click.echo(f"  {printable(message)}: perhaps sent, and still here; sending it again does no harm")
     for message, reason in done.refused:
         click.echo(f"  {message}: the queue did not take it: {printable(reason)}")
     tell_rest(done.more, done.held)

@@ -160,6 +160,8 @@ def _replay(  # noqa: PLR0913 - what the two commands were given
     with output.progress("events put back") as tell:
         done = redrive(shelf, event_inlet(opened.settings, opened.clients), wanted, most, tell)
     output.show_redriven(done, as_json=as_json)
+    if done.error is not None:
+        raise done.error
     if done.refused or done.sent_but_stay:
         sys.exit(1)
 

@@ -73,7 +73,7 @@ def open_world(home: Path, *, on_event: Tell, clock: Clock = SYSTEM_CLOCK) -> It
         facts = files.announced()
         if facts is not None:
             on_event(f"Joined the embedded world in {files.home} (run by process {facts['pid']})")
-            with files.joined():
+            with files.joined(), _mourned(files, facts["pid"], on_event):
                 yield _joined(files, facts)
             return
         if clock.monotonic() >= ends_at:
@@ -128,6 +128,19 @@ def _outlast_joiners(files: WorldFiles, on_event: Tell, clock: Clock) -> None:
             told = True
         clock.sleep(POLL_SECONDS)
     os.close(lock)
+
+
+@contextlib.contextmanager
+def _mourned(files: WorldFiles, pid: str, on_event: Tell) -> Iterator[None]:
+    """Say at the end where the world has stopped under its guest: what failed then says of itself only that."""
+    try:
+        yield
+    finally:
+        if not files.is_run_by(pid):
+            on_event(
+                f"The embedded world in {files.home} stopped meanwhile: process {pid}, which ran it, has ended. "
+                "Type the command again: it starts the world anew"
+            )
 
 
 def _joined(files: WorldFiles, facts: Mapping[str, str]) -> World:

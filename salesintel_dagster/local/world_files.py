@@ -112,6 +112,16 @@ class WorldFiles:
         finally:
             os.close(descriptor)
 
+    def is_run_by(self, pid: str) -> bool:
+        """Tell whether the process that announced the world still runs it; a killed one's announcement is withdrawn."""
+        lock = self.try_lock("lock")
+        if lock is None:
+            facts = self.announced()
+            return facts is None or facts["pid"] == pid
+        self.withdraw()
+        os.close(lock)
+        return False
+
     def lock_children(self, clock: Clock, deadline_seconds: float) -> int:
         """Take the lock that children inherit, once the last child of a killed world has ended.
 

@@ -75,7 +75,8 @@ def test_a_full_disk_fails_the_day_cleanly_and_the_day_is_right_once_there_is_ro
 
 
 FILLING = """
-from salesintel_dagster.flows.export.day_index import CACHE_KIB, DayIndex
+from salesintel_dagster.flows.export.day_index import DayIndex
+from salesintel_dagster.flows.temporary_database import CACHE_KIB
 index = DayIndex()
 try:
     for number in range(4 * CACHE_KIB):

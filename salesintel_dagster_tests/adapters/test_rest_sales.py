@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import time
@@ -17,7 +18,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from salesintel_dagster.adapters import rest_sales
 from salesintel_dagster.adapters.rest_sales import RestSource
+from salesintel_dagster.adapters.row_spool import RowSpool
 from salesintel_dagster.domain.calendar import day_window
 from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.errors import (
@@ -410,3 +413,18 @@ def test_an_address_of_a_clouds_metadata_is_not_asked():
     parameters = RestParameters("https://169.254.169.254/{from}/{to}", TOKEN)
     said = _failure(RestSource(parameters, RestMapping(tenant=TENANT), "EUR"), SourceRefused)
     assert "has an address that is not public" in said
+
+
+def test_a_full_disk_of_ours_is_no_fault_of_the_api(api: SalesApi, monkeypatch: pytest.MonkeyPatch):
+    """J9"""
+
+    def small() -> RowSpool:
+        spool = RowSpool()
+        spool._database.connection.execute("PRAGMA max_page_count = 4")
+        return spool
+
+    monkeypatch.setattr(rest_sales, "RowSpool", small)
+    api.fill([sale_row(NOON, 1, brand="x" * 100_000)])
+    with pytest.raises(OSError, match="No space left on device: the temporary file of the source's rows") as full:
+        _rows(RestSource(api.parameters(), RestMapping(tenant=TENANT), "EUR"))
+    assert full.value.errno == errno.ENOSPC

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -59,3 +60,11 @@ def test_blocks_are_bounded(spool: RowSpool):
         spool.add(sale_row(NOON, number))
     assert [len(block) for block in spool.blocks()] == [BATCH_ROWS, 1]
     assert spool.fingerprint.rows == BATCH_ROWS + 1
+
+
+def test_a_full_disk_is_this_machines_error(spool: RowSpool):
+    """J9: the day fails by it, with words of its own for the one who is on call."""
+    spool._database.connection.execute("PRAGMA max_page_count = 4")
+    with pytest.raises(OSError, match="the temporary file of the source's rows") as caught:
+        spool.add(sale_row(NOON, 1, brand="x" * 100_000))
+    assert caught.value.errno == errno.ENOSPC

@@ -168,12 +168,15 @@ def test_dead_letters_are_shown_and_those_that_are_no_batch_of_ours_are_dropped(
     assert listed.code == 0, listed.err
     assert "3 dead letters, 2 of them no batch of ours" in listed.out
     assert "a batch that is PENDING" in listed.out
+    assert f" {stage.settings.tenant}  autumn/" in listed.out
     assert "Back to work: salesintel enrich retry autumn" in listed.out
+    elsewhere = call("enrich", "dlq", "list", environment=stage.environment | {"TENANT": "acme"})
+    assert f"Back to work: TENANT={stage.settings.tenant} salesintel enrich retry autumn" in elsewhere.out
     found = stage.call("dlq", "list", "--json").json["letters"]
-    assert sorted((one["catalog"] or "-", one["body"][:1]) for one in found) == [
-        ("-", "{"),
-        ("-", "{"),
-        ("autumn", "{"),
+    assert sorted((one["catalog"] or "-", one["tenant"] or "-", one["body"][:1]) for one in found) == [
+        ("-", "-", "{"),
+        ("-", "-", "{"),
+        ("autumn", stage.settings.tenant, "{"),
     ]
     [ours] = [one["message"] for one in found if one["catalog"]]
     dry = stage.call("dlq", "drop")
@@ -183,6 +186,10 @@ def test_dead_letters_are_shown_and_those_that_are_no_batch_of_ours_are_dropped(
     assert len(stage.call("dlq", "list", "--json").json["letters"]) == 3
     [stray] = [one["message"] for one in found if one["body"] == "{"]
     assert "1 dead letter deleted" in stage.call("dlq", "drop", stray, "--apply").out
+    held = enrichment.enrichment_shelf(stage.settings, stage.clients)
+    hand = held.take(60)
+    assert "About 2 are in somebody else's hand" in stage.call("dlq", "drop", "--apply").out
+    held.give_back(hand)
     done = stage.call("dlq", "drop", "--apply", "--json").json
     assert (done["applied"], len(done["letters"]), done["still_there"]) == (True, 1, [])
     assert "1 dead letter taken back" in stage.call("retry", "autumn").out

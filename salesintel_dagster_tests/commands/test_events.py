@@ -246,6 +246,19 @@ def test_a_judged_event_is_dropped_from_quarantine_and_no_other(stage: EventStag
     assert stage.call("quarantine", "drop").code == 2
 
 
+def test_a_replay_that_breaks_off_tells_what_it_has_moved(services: Services, tmp_path: Path):
+    stage = EventStage(AwsClients(services.aws.new_target()), tmp_path)
+    stage.put(stage.settings.event_dlq_name, "a letter")
+    stage.sqs.delete_queue(QueueUrl=stage.url(stage.settings.event_queue_name))
+    broken = stage.call("dlq", "replay", "--apply")
+    first, second = broken.out.splitlines()
+    assert (broken.code, first) == (1, "0 events back on the queue")
+    assert second.endswith(": perhaps sent, and still here; sending it again does no harm")
+    assert stage.settings.event_queue_name in broken.err
+    told = stage.call("dlq", "replay", "--apply", "--json").json
+    assert (told["moved"], len(told["uncertain"])) == (0, 1)
+
+
 class TestReconcile:
     def test_days_that_cannot_be_compared_are_told_and_not_called_the_same(self, stage: EventStage):
         answer = stage.call("reconcile", "2020-02-28..2020-02-29", "--settle", "0")

@@ -37,7 +37,7 @@ def test_another_thread_finds_what_one_has_kept():
 def test_a_full_disk_is_this_machines_error():
     """J9: the day fails by it, with words of its own for the one who is on call."""
     with closing(DayIndex()) as index:
-        index._database.execute("PRAGMA max_page_count = 4")
+        index._database.connection.execute("PRAGMA max_page_count = 4")
         with pytest.raises(OSError, match="the day's temporary index") as caught:
             index.put(b"", bytes(100_000))
     assert caught.value.errno == errno.ENOSPC

@@ -65,13 +65,29 @@ def test_what_the_queue_does_not_take_stays_and_is_told(shelf: InMemoryShelf) ->
     assert set(shelf.there) == {"s-4", "s-5"}
 
 
-def test_nothing_is_deleted_that_was_not_sent(shelf: InMemoryShelf) -> None:
+def test_a_queue_that_goes_away_midway_ends_it_and_what_was_moved_until_then_is_told(shelf: InMemoryShelf) -> None:
     inlet = InMemoryInlet(fails_after=1)
-    with pytest.raises(QueueUnavailable):
-        redrive(shelf, inlet, lambda _: True)
+    done = redrive(shelf, inlet, lambda _: True)
+    assert (done.moved, str(done.error)) == (10, "the queue is down")
+    assert done.uncertain == [f"s-{number}" for number in range(11, 21)]
     assert len(inlet.sent) == 10
     assert [one.message.body for one in shelf.there.values()] == [f"body-{number}" for number in range(10, 25)]
     assert not shelf.in_hand
+
+
+def test_what_cannot_be_given_back_takes_nothing_from_the_answer(shelf: InMemoryShelf) -> None:
+    """It comes back by itself; what was moved is known by this answer alone."""
+
+    class Gone(InMemoryShelf):
+        def delete(self, messages: object) -> tuple[()]:  # noqa: ARG002 - the port's
+            raise QueueUnavailable("gone")
+
+        def give_back(self, messages: object) -> None:  # noqa: ARG002 - the port's
+            raise QueueUnavailable("gone")
+
+    inlet = InMemoryInlet()
+    done = redrive(Gone(there=dict(shelf.there)), inlet, lambda one: one.message_id in {"s-1", "s-2"})
+    assert (done.moved, done.uncertain, inlet.sent) == (0, ["s-1", "s-2"], ["body-0", "body-1"])
 
 
 def test_a_look_that_takes_longer_than_it_may_hold_ends() -> None:

@@ -20,7 +20,13 @@ from botocore.exceptions import ConnectTimeoutError
 from salesintel_dagster import wiring
 from salesintel_dagster.adapters.object_store import MULTIPART_BYTES
 from salesintel_dagster.adapters.sales.items import key_of
-from salesintel_dagster.adapters.table_layout import ENRICHMENT_TABLE, HISTORY_TABLE, NAMESPACE, SALES_TABLE
+from salesintel_dagster.adapters.table_layout import (
+    ENRICHMENT_TABLE,
+    HISTORY_TABLE,
+    NAMESPACE,
+    SALES_TABLE,
+    load_or_create,
+)
 from salesintel_dagster.domain.alerts import Alert
 from salesintel_dagster.domain.checks import Severity
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
@@ -46,6 +52,7 @@ from salesintel_dagster_tests.sales_use import use_everything
 
 DAY = "2026-11-20"
 DAYS = f"2026-11-19..{DAY}"
+ASKED_TABLE = "asked"
 
 
 def export(user: User) -> None:
@@ -100,8 +107,10 @@ def forget_soon(cloud: Cloud, table: str) -> None:
 
 
 def query(user: User) -> None:
-    """A question to the tables."""
-    user.types("sql", "SELECT count(*) AS sales FROM pricing_intelligence.smartgo_sales")
+    """A question to a table of its own: to find the others missing is the part of their writers."""
+    with overlaid(user.cloud.ward.environment):
+        load_or_create(wiring.open_tables_catalog(Settings.from_environment(user.cloud.ward.environment)), ASKED_TABLE)
+    user.types("sql", "SELECT count(*) AS sales FROM pricing_intelligence.asked")
 
 
 def maintenance(user: User) -> None:

@@ -22,7 +22,9 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 
+from salesintel_dagster.domain.errors import TableUnavailable
 from salesintel_dagster.local.postgres import reachable
+from salesintel_dagster.local.world import open_world
 from salesintel_dagster_tests.local.held_worlds import HeldWorld, Holders, eventually, holders
 
 pytestmark = [pytest.mark.world, pytest.mark.timeout(120)]
@@ -101,6 +103,25 @@ def assert_gone(processes: list[psutil.Process]) -> None:
         lambda: not [process for process in processes if process.is_running() and process.status() != "zombie"],
         f"the end of {processes}",
         deadline_seconds=10,
+    )
+
+
+def test_a_command_whose_world_is_killed_under_it_says_so_and_what_to_type(starter: Holders, home: Path):
+    """What fails then says only that a catalog, a queue or a bucket is out of reach."""
+    said: list[str] = []
+    runner = starter.start(home)
+    with contextlib.suppress(TableUnavailable), open_world(home, on_event=said.append) as world:
+        assert world.joined
+        with open_world(home, on_event=said.append):
+            pass
+        assert [line.split()[0] for line in said] == ["Joined", "Joined"], "all is well with it"
+        os.kill(runner.process.pid, signal.SIGKILL)
+        runner.process.wait()
+        raise TableUnavailable("catalog or storage is out of reach")
+    [told] = said[2:]
+    assert told == (
+        f"The embedded world in {home} stopped meanwhile: process {runner.process.pid}, which ran it, has ended. "
+        "Type the command again: it starts the world anew"
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -36,3 +37,19 @@ def test_nobody_is_waited_for_where_nobody_joined(tmp_path: Path):
     told: list[str] = []
     _outlast_joiners(files, told.append, SYSTEM_CLOCK)
     assert told == []
+
+
+def test_a_world_that_was_killed_is_run_by_nobody_and_no_longer_announced(tmp_path: Path):
+    files = WorldFiles(tmp_path / "home")
+    files.prepare()
+    lock = files.try_lock("lock")
+    assert lock is not None
+    files.announce({"pid": "7"})
+    assert files.is_run_by("7")
+    assert not files.is_run_by("6"), "another one has started it anew"
+    files.withdraw()
+    assert files.is_run_by("7"), "it waits for those that joined it"
+    files.announce({"pid": "7"})
+    os.close(lock)  # as a kill does
+    assert not files.is_run_by("7")
+    assert files.announced() is None

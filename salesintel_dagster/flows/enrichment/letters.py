@@ -7,13 +7,13 @@ dropped. Nothing is dropped that a batch in the ledger may need.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from salesintel_dagster.domain.enrichment.batch import Batch
 from salesintel_dagster.domain.enrichment.job import MessageInvalid, parse_message
 from salesintel_dagster.domain.enrichment.ports import EnrichmentBatches
-from salesintel_dagster.domain.message_shelf import BodyRefused, MessageInlet, MessageShelf, ShelvedMessage
-from salesintel_dagster.flows.sync.redrive import Look, Redriven, look, redrive
+from salesintel_dagster.domain.message_shelf import MessageShelf, ShelvedMessage
+from salesintel_dagster.flows.sync import redrive
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +53,22 @@ def batch_of(body: str, batches: EnrichmentBatches) -> tuple[Batch | None, str]:
 
 def letters(shelf: MessageShelf, batches: EnrichmentBatches, most: int) -> Letters:
     """Look at the dead letters, leaving all of them there. Raises LedgerUnavailable, QueueUnavailable."""
-    found: Look = look(shelf, most)
+    found = redrive.look(shelf, most)
     told = (Letter(one, *batch_of(one.message.body, batches)) for one in found.messages)
     return Letters(tuple(told), found.more, found.held)
 
 
-def drop(shelf: MessageShelf, strays: Sequence[Letter], most: int) -> Redriven:
-    """Delete these and nothing else, a batch's letter never. Raises QueueUnavailable."""
+def drop(shelf: MessageShelf, strays: Sequence[Letter], most: int) -> redrive.Dropped:
+    """Delete these and nothing else, a batch's letter never; one that is in another's hand stays, too.
+
+    Raises QueueUnavailable.
+    """
     ids = {one.shelved.message_id for one in strays if one.batch is None}
-    return redrive(shelf, _Nowhere(), lambda one: one.message_id in ids, most)
+    in_hand: set[str] = set()
 
+    def wanted(one: ShelvedMessage) -> bool:
+        in_hand.update({one.message_id} & ids)
+        return one.message_id in ids
 
-class _Nowhere(MessageInlet):
-    """Where what is dropped goes."""
-
-    def send(self, bodies: Sequence[str]) -> tuple[BodyRefused, ...]:  # noqa: ARG002 - the port's
-        """Take everything."""
-        return ()
+    done = redrive.drop(shelf, wanted, most)
+    return replace(done, stay=(*done.stay, *sorted(ids - in_hand)))

@@ -9,9 +9,10 @@ is sent once, and all of them are deleted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
+from salesintel_dagster.domain.errors import QueueUnavailable
 from salesintel_dagster.domain.message_shelf import MessageInlet, MessageShelf, ShelvedMessage, by_origin
 
 HOLD_SECONDS = 120
@@ -45,7 +46,8 @@ class Look:
 class Redriven:
     """What became of the events: sent and deleted; sent, still on the shelf; not taken by the queue, with why.
 
-    `more` and `held` are those that were not looked at, as in `Look`.
+    `more` and `held` are those that were not looked at, as in `Look`. An `error` ended the work: each of the
+    `uncertain` may have been sent and is still on the shelf, and none after them was sent.
     """
 
     moved: int = 0
@@ -53,6 +55,8 @@ class Redriven:
     refused: list[tuple[str, str]] = field(default_factory=list)
     more: int = 0
     held: int = 0
+    uncertain: list[str] = field(default_factory=list)
+    error: QueueUnavailable | None = None
 
 
 def look(shelf: MessageShelf, most: int = MOST_LOOKED_AT, tell: Tell = lambda _: None) -> Look:
@@ -64,16 +68,23 @@ def look(shelf: MessageShelf, most: int = MOST_LOOKED_AT, tell: Tell = lambda _:
 def redrive(
     shelf: MessageShelf, inlet: MessageInlet, wanted: Wanted, most: int = MOST_LOOKED_AT, tell: Tell = lambda _: None
 ) -> Redriven:
-    """Send the wanted messages' bodies to the queue, then delete them here. Raises QueueUnavailable.
+    """Send the wanted messages' bodies to the queue, then delete them here, or until a queue does not answer.
 
-    All are in hand before the first is sent: one that comes back to the shelf at once is not sent again.
+    All are in hand before the first is sent: one that comes back to the shelf at once is not sent again. Raises
+    QueueUnavailable where nothing was sent yet.
     """
     done = Redriven()
     with _in_hand(shelf, most, lambda _: None) as (held, whole):
         seen = _seen(shelf, held, whole=whole)
         chosen = by_origin(one for one in seen.messages if wanted(one))
         for start in range(0, len(chosen), SEND_TOGETHER):
-            for one in _moved(chosen[start : start + SEND_TOGETHER], shelf, inlet, done):
+            batch = chosen[start : start + SEND_TOGETHER]
+            try:
+                gone = _moved(batch, shelf, inlet, done)
+            except QueueUnavailable as error:
+                done.error, done.uncertain = error, [copies[0].origin for copies in batch]
+                break
+            for one in gone:
                 del held[one.message_id]
             tell(done.moved)
     return replace(done, more=seen.more, held=seen.held)
@@ -126,7 +137,8 @@ def _seen(shelf: MessageShelf, held: Mapping[str, ShelvedMessage], *, whole: boo
 def _in_hand(shelf: MessageShelf, most: int, tell: Tell) -> Iterator[tuple[dict[str, ShelvedMessage], bool]]:
     """Take what lies there, up to about `most`, and tell whether that is all; give back at the end what is still held.
 
-    A hand that holds nothing new ends it: what was taken first is to be seen again already.
+    What cannot be given back comes back by itself, HOLD_SECONDS after it was taken. A hand that holds nothing new ends
+    it: what was taken first is to be seen again already.
     """
     held: dict[str, ShelvedMessage] = {}
     hand: list[ShelvedMessage] = []
@@ -139,4 +151,5 @@ def _in_hand(shelf: MessageShelf, most: int, tell: Tell) -> Iterator[tuple[dict[
             tell(len(held))
         yield held, not hand
     finally:
-        shelf.give_back(held.values())
+        with suppress(QueueUnavailable):
+            shelf.give_back(held.values())
