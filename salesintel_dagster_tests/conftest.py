@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from botocore.loaders import Loader
 from hypothesis import settings as hypothesis_settings
 
+from salesintel_dagster.adapters import shelves
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.domain import redaction
+from salesintel_dagster.flows.enrichment import retry
 from salesintel_dagster.settings import Settings, variable_of
 from salesintel_dagster_tests import services as running
 from salesintel_dagster_tests.mariadb import MISSING, MariaDb, program
@@ -75,10 +78,35 @@ def loopback_only() -> Iterator[None]:
     patch.undo()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def aws_models_read_once() -> Iterator[None]:
+    """Let all of botocore's sessions share what they read of its own files, as the clients of one session do.
+
+    Hundreds of tests have a session of their own, and each walks 400 folders and parses megabytes of JSON.
+    """
+    patch = pytest.MonkeyPatch()
+    made, kept = Loader.__init__, dict[Any, Any]()
+
+    def sharing(self: Loader, *words: Any, **named: Any) -> None:  # noqa: ANN401 - whatever it takes
+        made(self, *words, **named)
+        self._cache = kept
+
+    patch.setattr(Loader, "__init__", sharing)
+    yield
+    patch.undo()
+
+
 @pytest.fixture(autouse=True)
 def nothing_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the source's password after each test: `learn` is for the life of a process."""
     monkeypatch.setattr(redaction._Learnt, "secrets", frozenset())
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a look at an empty shelf not wait its second: the emulator is one server, and tells all it has at once."""
+    monkeypatch.setattr(shelves, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(retry, "LONG_POLL_SECONDS", 0)
 
 
 @pytest.fixture(scope="session")
