@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,8 +32,14 @@ FAKE_AWS = {
 }
 
 
-def pytest_configure() -> None:
+SHARED_MEMORY = "/dev/shm"
+ROOM_BYTES = 4 * 2**30
+"""A whole run leaves less than one."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Forget the developer's own AWS, settings and proxies before any test or import can read them."""
+    _temporary_files_into_memory(config)
     ours = {variable_of(name) for name in Settings.model_fields}
     for name in list(os.environ):
         if name in ours or name.startswith(("AWS_", "SALESINTEL_")) or name.lower().endswith("_proxy"):
@@ -39,6 +48,22 @@ def pytest_configure() -> None:
     # An example's wall time is the machine's: 200 ms were exceeded by other work on the same two cores.
     hypothesis_settings.register_profile("shared-machine", deadline=None)
     hypothesis_settings.load_profile("shared-machine")
+
+
+def _temporary_files_into_memory(config: pytest.Config) -> None:
+    """Keep temporary files in memory where Linux offers it: a commit of SQLite waits 16 ms for a disk, here 0.04.
+
+    Nothing here cuts the power: what a killed process has written is there on either.
+    """
+    if "TMPDIR" in os.environ or not Path(SHARED_MEMORY).is_dir():
+        return
+    room = os.statvfs(SHARED_MEMORY)
+    if room.f_bavail * room.f_frsize < ROOM_BYTES or room.f_flag & os.ST_NOEXEC:  # Postgres may be started from there
+        return
+    folder = Path(tempfile.mkdtemp(prefix="salesintel-tests-", dir=SHARED_MEMORY))
+    folder.chmod(0o711)
+    os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
