@@ -14,11 +14,15 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster_tests import services as running
 from salesintel_dagster_tests.command_line import call
 from salesintel_dagster_tests.event_stage import EventStage
 from salesintel_dagster_tests.fakes.events import sold
+
+pytestmark = pytest.mark.usefixtures("quick_looks")
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "events.md"
 BLOCK = re.compile(r"^```(json|console)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -31,24 +32,56 @@ def test_every_command_explains_itself_with_an_example(command: tuple[str, ...])
     assert "..." not in answer.out.replace("[ARGS]...", ""), "a help text is cut off"
 
 
-@pytest.mark.parametrize("arguments", [("--help",), *((*command, "--help") for command in _commands())], ids=" ".join)
-def test_help_answers_at_once_because_nothing_heavy_is_imported(arguments: tuple[str, ...]):
-    script = (
-        "import sys\nfrom salesintel_dagster.commands.app import main\n"
-        f"try:\n    main({list(arguments)!r})\n"
-        f"finally:\n    sys.stderr.write(' '.join(m for m in {HEAVY!r} if m in sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stderr == ""
+HELPS = [("--help",), *((*command, "--help") for command in _commands())]
+READERS = ["status", "sql", "quarantine", "deploy", "records", "rows", "live", "session"]
+AFTER_EACH_HELP = f"""
+import json, sys
+from salesintel_dagster.commands.app import main
+
+for words in {HELPS!r}:
+    try:
+        main(list(words))
+    except SystemExit as ended:
+        assert not ended.code, words
+    sys.stderr.write(json.dumps([module for module in {HEAVY!r} if module in sys.modules]) + chr(10))
+"""
+AFTER_EACH_IMPORT = f"""
+import importlib, json, sys
+
+import salesintel_dagster.wiring
+
+for name in {READERS!r}:
+    importlib.import_module("salesintel_dagster.commands." + name)
+    sys.stderr.write(json.dumps("dagster" in sys.modules) + chr(10))
+"""
 
 
-@pytest.mark.parametrize("module", ["status", "sql", "quarantine", "deploy", "records", "rows", "live", "session"])
-def test_a_command_that_only_reads_does_not_import_dagster(module: str):
-    script = (
-        f"import sys, salesintel_dagster.commands.{module}, salesintel_dagster.wiring; print('dagster' in sys.modules)"
-    )
+def _told_after_each(script: str) -> list[object]:
+    """Run a child for all cases: what the first one imports is told of the later ones, too, and all of them fail."""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def heavy_after_help() -> dict[tuple[str, ...], object]:
+    return dict(zip(HELPS, _told_after_each(AFTER_EACH_HELP), strict=True))
+
+
+@pytest.fixture(scope="module")
+def dagster_after_import() -> dict[str, object]:
+    return dict(zip(READERS, _told_after_each(AFTER_EACH_IMPORT), strict=True))
+
+
+@pytest.mark.parametrize("arguments", HELPS, ids=" ".join)
+def test_help_answers_at_once_because_nothing_heavy_is_imported(
+    heavy_after_help: dict[tuple[str, ...], object], arguments: tuple[str, ...]
+):
+    assert heavy_after_help[arguments] == []
+
+
+@pytest.mark.parametrize("module", READERS)
+def test_a_command_that_only_reads_does_not_import_dagster(dagster_after_import: dict[str, object], module: str):
+    assert dagster_after_import[module] is False
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(home: Path):
 
 
 def test_a_day_that_has_not_ended_is_wrong_usage(home: Path):
-    answer = child("materialise", f"{YESTERDAY}..{YESTERDAY + timedelta(days=1)}", home=home)
+    answer = ask("materialise", f"{YESTERDAY}..{YESTERDAY + timedelta(days=1)}", home=home)
     assert (answer.code, answer.out) == (2, "")
     assert f"{YESTERDAY + timedelta(days=1)} is no partition: " in answer.err
 

@@ -23,6 +23,8 @@ from salesintel_dagster_tests.fakes.enrichment import InMemoryEnrichmentTable
 from salesintel_dagster_tests.fakes.enrichment_provider import ScriptedProvider
 from salesintel_dagster_tests.services import Services
 
+pytestmark = pytest.mark.usefixtures("quick_looks")
+
 HEADER = "product_id,asin,ean,title\n"
 
 

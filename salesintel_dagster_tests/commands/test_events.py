@@ -25,6 +25,8 @@ from salesintel_dagster_tests.fakes.events import envelope, sold
 from salesintel_dagster_tests.fakes.message_shelf import InMemoryBus
 from salesintel_dagster_tests.services import Services
 
+pytestmark = pytest.mark.usefixtures("quick_looks")
+
 RULE = "rule: a message is one JSON text"
 
 

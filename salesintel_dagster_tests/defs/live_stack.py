@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
+from salesintel_dagster_tests.command_line import call
 from salesintel_dagster_tests.local.held_worlds import ROOT, eventually
 
 START_SECONDS = 60.0
@@ -41,6 +42,15 @@ with open(os.environ["SPIED_FILE"] + ".processes", "a") as file:
 sys.addaudithook(watch)
 """
 """Runs at the start of every Python process below the stack; says who tried to reach what outside this machine."""
+OFTEN = """
+if sys.orig_argv[1:3] == ["-m", "dagster._daemon"]:
+    from dagster._core.run_coordinator import QueuedRunCoordinator
+    from dagster._daemon import controller
+
+    controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 2
+    QueuedRunCoordinator.dequeue_interval_seconds = 1
+"""
+"""Dagster's daemon looks for backfills every 30 s and for runs every 5: a backfill is over sooner than they begin."""
 
 
 def graphql(url: str, query: str, **variables: object) -> dict[str, Any]:
@@ -91,7 +101,7 @@ class LiveStack:
         self.spied = self.home.parent / "spied"
         folder = self.home.parent / "spy"
         folder.mkdir(exist_ok=True)
-        (folder / "sitecustomize.py").write_text(SPY)
+        (folder / "sitecustomize.py").write_text(SPY + OFTEN)
         self.environment = (
             os.environ
             | {
@@ -141,6 +151,12 @@ class LiveStack:
             check=False,
         )
 
+    def ask(self, *words: str) -> Any:  # noqa: ANN401 - any JSON
+        """Return what a command that only reads answers with `--json`: in this process, without a second's imports."""
+        told = call(*words, "--json", environment=self.environment)
+        assert told.code == 0, told.err
+        return told.json
+
     def processes(self) -> list[psutil.Process]:
         """Return `up` and everything below it."""
         assert self.process is not None
@@ -187,20 +203,18 @@ class LiveStack:
             self._watching.wait(WATCH_SECONDS)
 
     def _look(self) -> None:
+        """Read the machine's sockets once: a look at each process by itself read them all, a tenth of a backfill."""
         try:
-            running = self.processes()
+            ours = {process.pid for process in self.processes()}
         except psutil.NoSuchProcess:
             return
-        for process in running:
-            try:
-                connections = process.net_connections("inet")
-            except psutil.Error:
+        for connection in psutil.net_connections("inet"):
+            if connection.pid not in ours:
                 continue
-            for connection in connections:
-                if connection.status == psutil.CONN_LISTEN:
-                    self.listening.add(connection.laddr.ip)
-                elif connection.raddr:
-                    self.reached.add(connection.raddr.ip)
+            if connection.status == psutil.CONN_LISTEN:
+                self.listening.add(connection.laddr.ip)
+            elif connection.raddr:
+                self.reached.add(connection.raddr.ip)
 
     def _stop_watching(self) -> None:
         self._watching.set()

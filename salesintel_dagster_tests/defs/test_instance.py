@@ -117,9 +117,7 @@ def seeded(home: Path) -> dict[date, int]:
 
 
 def history(stack: LiveStack) -> list[dict[str, object]]:
-    told = stack.run("history", f"{DAYS[0]}..{DAYS[-1]}", "--json")
-    assert told.returncode == 0, told.stderr
-    found: list[dict[str, object]] = json.loads(told.stdout)
+    found: list[dict[str, object]] = stack.ask("history", f"{DAYS[0]}..{DAYS[-1]}")
     return found
 
 

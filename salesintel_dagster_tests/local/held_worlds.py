@@ -21,14 +21,19 @@ from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = Path(__file__).with_name("world_holder.py")
 DEADLINE_SECONDS = 30.0
+PAUSE_SECONDS = (0.02, 0.5)
+PAUSE_SHARE = 20
+"""A pause is a twentieth of what was waited already: GraphQL, asked 50 times a second, took a core from the run."""
 
 
 def eventually(condition: Callable[[], Any], what: str, deadline_seconds: float = DEADLINE_SECONDS) -> Any:  # noqa: ANN401
     """Poll until `condition` holds and return what it gave; fail the test at the deadline."""
-    ends_at = SYSTEM_CLOCK.monotonic() + deadline_seconds
+    began = SYSTEM_CLOCK.monotonic()
+    shortest, longest = PAUSE_SECONDS
     while not (found := condition()):
-        assert SYSTEM_CLOCK.monotonic() < ends_at, f"not within {deadline_seconds} s: {what}"
-        SYSTEM_CLOCK.sleep(0.02)
+        waited = SYSTEM_CLOCK.monotonic() - began
+        assert waited < deadline_seconds, f"not within {deadline_seconds} s: {what}"
+        SYSTEM_CLOCK.sleep(min(longest, max(shortest, waited / PAUSE_SHARE)))
     return found
 
 
