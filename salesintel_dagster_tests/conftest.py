@@ -6,16 +6,18 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.domain import redaction
 from salesintel_dagster.settings import Settings, variable_of
-from salesintel_dagster_tests import services as running
-from salesintel_dagster_tests.mariadb import MISSING, MariaDb, program
+
+if TYPE_CHECKING:  # boto3, Postgres and the embedded world are for the tests that ask for them
+    from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
+    from salesintel_dagster_tests.mariadb import MariaDb
+    from salesintel_dagster_tests.services import PostgresService, Services
 
 FAKE_AWS = {
     "AWS_ACCESS_KEY_ID": "111111111111",
@@ -35,6 +37,7 @@ def pytest_configure() -> None:
     os.environ.update(FAKE_AWS)
     # An example's wall time is the machine's: 200 ms were exceeded by other work on the same two cores.
     hypothesis_settings.register_profile("shared-machine", deadline=None)
+    hypothesis_settings.register_profile("quick", deadline=None, max_examples=10)
     hypothesis_settings.load_profile("shared-machine")
 
 
@@ -82,31 +85,31 @@ def nothing_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def services() -> Iterator[running.Services]:
-    with running.services() as opened:
+def services() -> Iterator[Services]:
+    from salesintel_dagster_tests import services as real  # noqa: PLC0415 - the quick loop starts no server
+
+    with real.services() as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-def postgres(services: running.Services) -> running.PostgresService:
+def postgres(services: Services) -> PostgresService:
     return services.postgres
 
 
 @pytest.fixture(scope="session")
-def mariadb(services: running.Services) -> MariaDb:
-    if program() is None:
-        pytest.skip(MISSING)
+def mariadb(services: Services) -> MariaDb:
     return services.mariadb
 
 
 @pytest.fixture
-def aws_target(services: running.Services) -> AwsTarget:
-    return services.aws.new_target()
+def aws(services: Services) -> AwsClients:
+    return services.aws.new_clients()
 
 
 @pytest.fixture
-def aws(aws_target: AwsTarget) -> AwsClients:
-    return AwsClients(aws_target)
+def aws_target(aws: AwsClients) -> AwsTarget:
+    return aws.target
 
 
 def _is_loopback(host: str) -> bool:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from salesintel_dagster.adapters.aws import AwsTarget
+import pytest
+
+from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.local.emulator import Emulator
 from salesintel_dagster.local.ports import free_port
 from salesintel_dagster.local.postgres import Postgres, postgres_in
 from salesintel_dagster.local.processes import Child, Supervisor
-from salesintel_dagster_tests.mariadb import MariaDb, initialise
+from salesintel_dagster_tests.mariadb import MISSING, MariaDb, initialise, program
 
 START_SECONDS = 60.0
 REGION = "eu-west-1"
@@ -52,6 +54,10 @@ class AwsService:
             secret_access_key=account,
         )
 
+    def new_clients(self) -> AwsClients:
+        """Return clients of a new target."""
+        return AwsClients(self.new_target())
+
 
 class Services:
     """The session's servers under one supervisor."""
@@ -77,6 +83,8 @@ class Services:
 
     @cached_property
     def mariadb(self) -> MariaDb:
+        if program() is None:
+            pytest.skip(MISSING)
         home = self._home / "mariadb"
         home.mkdir()
         server, child = initialise(home, free_port())
