@@ -23,8 +23,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 test: lint ## Lint, types, layers, then the whole test suite (what CI runs)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-quick: $(INSTALLED) ## The quick loop: domain and flows, no Dagster, no services
-	$(BIN)/python -m pytest -m 'not slow' salesintel_dagster_tests/domain salesintel_dagster_tests/flows
+quick: $(INSTALLED) ## The quick loop: domain and flows in seconds, no Dagster, no services
+	@# What is compiled is kept: 1.6 s of CPU to collect the tests instead of 3.3.
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --hypothesis-profile=quick --durations=5 --durations-min=0.25 \
+		-m 'not slow and not long and not world' salesintel_dagster_tests/domain salesintel_dagster_tests/flows
 
 lint: $(INSTALLED) ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .

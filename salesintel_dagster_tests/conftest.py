@@ -9,19 +9,18 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.loaders import Loader
 from hypothesis import settings as hypothesis_settings
 
-from salesintel_dagster.adapters import shelves
-from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.domain import redaction
-from salesintel_dagster.flows.enrichment import retry
 from salesintel_dagster.settings import Settings, variable_of
-from salesintel_dagster_tests import services as running
-from salesintel_dagster_tests.mariadb import MISSING, MariaDb, program
+
+if TYPE_CHECKING:  # boto3, Postgres and the embedded world are for the tests that ask for them
+    from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
+    from salesintel_dagster_tests.mariadb import MariaDb
+    from salesintel_dagster_tests.services import PostgresService, Services
 
 FAKE_AWS = {
     "AWS_ACCESS_KEY_ID": "111111111111",
@@ -47,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(FAKE_AWS)
     # An example's wall time is the machine's: 200 ms were exceeded by other work on the same two cores.
     hypothesis_settings.register_profile("shared-machine", deadline=None)
+    hypothesis_settings.register_profile("quick", deadline=None, max_examples=10)
     hypothesis_settings.load_profile("shared-machine")
 
 
@@ -103,24 +103,6 @@ def loopback_only() -> Iterator[None]:
     patch.undo()
 
 
-@pytest.fixture(autouse=True, scope="session")
-def aws_models_read_once() -> Iterator[None]:
-    """Let all of botocore's sessions share what they read of its own files, as the clients of one session do.
-
-    Hundreds of tests have a session of their own, and each walks 400 folders and parses megabytes of JSON.
-    """
-    patch = pytest.MonkeyPatch()
-    made, kept = Loader.__init__, dict[Any, Any]()
-
-    def sharing(self: Loader, *words: Any, **named: Any) -> None:  # noqa: ANN401 - whatever it takes
-        made(self, *words, **named)
-        self._cache = kept
-
-    patch.setattr(Loader, "__init__", sharing)
-    yield
-    patch.undo()
-
-
 @pytest.fixture(autouse=True)
 def nothing_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the source's password after each test: `learn` is for the life of a process."""
@@ -130,36 +112,39 @@ def nothing_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a look at an empty shelf not wait its second: the emulator is one server, and tells all it has at once."""
+    from salesintel_dagster.adapters import shelves  # noqa: PLC0415 - the quick loop calls no AWS
+    from salesintel_dagster.flows.enrichment import retry  # noqa: PLC0415 - same
+
     monkeypatch.setattr(shelves, "LOOK_SECONDS", 0)
     monkeypatch.setattr(retry, "LONG_POLL_SECONDS", 0)
 
 
 @pytest.fixture(scope="session")
-def services() -> Iterator[running.Services]:
-    with running.services() as opened:
+def services() -> Iterator[Services]:
+    from salesintel_dagster_tests import services as real  # noqa: PLC0415 - the quick loop starts no server
+
+    with real.aws_models_read_once(), real.services() as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-def postgres(services: running.Services) -> running.PostgresService:
+def postgres(services: Services) -> PostgresService:
     return services.postgres
 
 
 @pytest.fixture(scope="session")
-def mariadb(services: running.Services) -> MariaDb:
-    if program() is None:
-        pytest.skip(MISSING)
+def mariadb(services: Services) -> MariaDb:
     return services.mariadb
 
 
 @pytest.fixture
-def aws_target(services: running.Services) -> AwsTarget:
-    return services.aws.new_target()
+def aws(services: Services) -> AwsClients:
+    return services.aws.new_clients()
 
 
 @pytest.fixture
-def aws(aws_target: AwsTarget) -> AwsClients:
-    return AwsClients(aws_target)
+def aws_target(aws: AwsClients) -> AwsTarget:
+    return aws.target
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,13 +15,14 @@ from pyiceberg.table import CommitTableResponse
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.adapters.catalogs import StorageAccess, open_catalog
 from salesintel_dagster.adapters.table_layout import NAMESPACE, SALES_TABLE
-from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.ports import DayScope, SalesTable
+from salesintel_dagster_tests.fakes import clocks
 from salesintel_dagster_tests.fakes.sales_table import day_scope
 
 SALES = (NAMESPACE, SALES_TABLE)
 RUN = {"salesintel.run-id": "run-1"}
 DAY = day_scope("2026-11-03")
+held_clock = clocks.held_clock
 
 
 def rows(*batches: pa.RecordBatch) -> Callable[[], Iterator[pa.RecordBatch]]:
@@ -31,16 +31,6 @@ def rows(*batches: pa.RecordBatch) -> Callable[[], Iterator[pa.RecordBatch]]:
 
 def ids(table: SalesTable, scope: DayScope) -> list[str]:
     return sorted(sale for batch in table.read_day(scope, ("sale_id",)) for sale in batch["sale_id"].to_pylist())
-
-
-def held_clock() -> Clock:
-    """A clock whose sleep moves its time: waits cost nothing and are all seen by the deadline."""
-    now = [0.0]
-
-    def sleep(seconds: float) -> None:
-        now[0] += seconds
-
-    return Clock(lambda: datetime(2026, 11, 21, 3, tzinfo=UTC), lambda: now[0], sleep, lambda: 0.5)
 
 
 def bucket(aws: AwsClients) -> str:

@@ -9,13 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from salesintel_dagster.adapters.aws import AwsTarget
+import pytest
+from botocore.loaders import Loader
+
+from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.local.emulator import Emulator
 from salesintel_dagster.local.ports import free_port
 from salesintel_dagster.local.postgres import Postgres, postgres_in
 from salesintel_dagster.local.processes import Child, Supervisor
-from salesintel_dagster_tests.mariadb import MariaDb, initialise
+from salesintel_dagster_tests.mariadb import MISSING, MariaDb, initialise, program
 
 START_SECONDS = 60.0
 REGION = "eu-west-1"
@@ -52,6 +56,10 @@ class AwsService:
             secret_access_key=account,
         )
 
+    def new_clients(self) -> AwsClients:
+        """Return clients of a new target."""
+        return AwsClients(self.new_target())
+
 
 class Services:
     """The session's servers under one supervisor."""
@@ -77,6 +85,8 @@ class Services:
 
     @cached_property
     def mariadb(self) -> MariaDb:
+        if program() is None:
+            pytest.skip(MISSING)
         home = self._home / "mariadb"
         home.mkdir()
         server, child = initialise(home, free_port())
@@ -88,6 +98,24 @@ class Services:
 
     def _start(self, child: Child) -> None:
         self._supervisor.start([child], START_SECONDS)
+
+
+@contextmanager
+def aws_models_read_once() -> Iterator[None]:
+    """Let all of botocore's sessions share what they read of its own files, as the clients of one session do.
+
+    Hundreds of tests have a session of their own, and each walks 400 folders and parses megabytes of JSON.
+    """
+    patch = pytest.MonkeyPatch()
+    made, kept = Loader.__init__, dict[Any, Any]()
+
+    def sharing(self: Loader, *words: Any, **named: Any) -> None:  # noqa: ANN401 - whatever it takes
+        made(self, *words, **named)
+        self._cache = kept
+
+    patch.setattr(Loader, "__init__", sharing)
+    yield
+    patch.undo()
 
 
 @contextmanager

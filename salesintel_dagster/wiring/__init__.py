@@ -14,10 +14,11 @@ from pydantic import SecretStr
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.adapters.catalogs import StorageAccess, open_catalog
 from salesintel_dagster.adapters.commit_attempts import translated
+from salesintel_dagster.adapters.folder_store import FolderObjectStore
 from salesintel_dagster.adapters.http_images import HttpImageFetcher
 from salesintel_dagster.adapters.lakehouse import COMMIT_RETRY, IcebergSalesTable
 from salesintel_dagster.adapters.notify import LoggedAlerts, SnsAlerts, WebhookAlerts
-from salesintel_dagster.adapters.object_store import FolderObjectStore, S3ObjectStore
+from salesintel_dagster.adapters.object_store import S3ObjectStore
 from salesintel_dagster.adapters.progress import DynamoProgressLedger
 from salesintel_dagster.adapters.sql_reader import query
 from salesintel_dagster.adapters.table_layout import TABLES

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from salesintel_dagster.adapters.folder_store import FolderObjectStore
 from salesintel_dagster.adapters.lakehouse import IcebergSalesTable
-from salesintel_dagster.adapters.object_store import FolderObjectStore
 from salesintel_dagster.flows.export.backfill import DayFailed
 from salesintel_dagster_tests.fakes.export_parts import FakeExport
 from salesintel_dagster_tests.fakes.sales_table import day_scope

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from salesintel_dagster.adapters.aws import AwsClient
-from salesintel_dagster.adapters.object_store import MULTIPART_BYTES, FolderObjectStore, S3ObjectStore
+from salesintel_dagster.adapters.folder_store import FolderObjectStore
+from salesintel_dagster.adapters.object_store import MULTIPART_BYTES, S3ObjectStore
 from salesintel_dagster.domain.errors import KeyInvalid, ObjectMissing, StoreUnavailable
 from salesintel_dagster.domain.ports import ObjectStore
 from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore

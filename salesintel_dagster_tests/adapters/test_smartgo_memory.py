@@ -30,7 +30,7 @@ CHILD = """
 import json, sys
 from datetime import date
 from pathlib import Path
-from salesintel_dagster.adapters.object_store import FolderObjectStore
+from salesintel_dagster.adapters.folder_store import FolderObjectStore
 from salesintel_dagster.adapters.smartgo import SmartGoSource, connection_from_dsn
 from salesintel_dagster.domain.source import SourceMapping
 from salesintel_dagster.flows.export.quarantine import Quarantine

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from salesintel_dagster.adapters.aws import AwsClients
+from salesintel_dagster.adapters.folder_store import FolderObjectStore
 from salesintel_dagster.adapters.lakehouse import IcebergSalesTable
-from salesintel_dagster.adapters.object_store import FolderObjectStore
 from salesintel_dagster.adapters.progress import DynamoProgressLedger
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.progress import Progress, RunState

@@ -42,12 +42,12 @@ def test_a_known_secret_goes_in_every_form_that_a_library_writes(name: str):
 
 
 @pytest.mark.parametrize(
-    "text", ["a" * 300_000, "a.b-" * 80_000, "Aa1/" * 80_000, "password=" * 30_000, "x://@" * 60_000, '"\\' * 150_000]
+    "text", ["a" * 60_000, "a.b-" * 16_000, "Aa1/" * 16_000, "password=" * 6_000, "x://@" * 12_000, '"\\' * 30_000]
 )
 def test_a_long_text_costs_no_seconds(text: str):
     began = time.thread_time()
     Redaction(["another"])(text)
-    assert time.thread_time() - began < 2.0
+    assert time.thread_time() - began < 1.0
 
 
 def raised(error: Exception) -> Exception:

@@ -98,7 +98,7 @@ PIECES = ["password", "=", ": ", "'", '"', "\\", "://", "@", "?", "#", " ", "bea
 
 
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=30).map("".join))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples)
 def test_removing_twice_is_removing_once(text: str):
     once = Redaction()(text)
     assert Redaction()(once) == once
@@ -110,8 +110,8 @@ def test_removing_twice_is_removing_once(text: str):
 def test_a_long_text_takes_no_longer_than_its_length(piece: str):
     """An error text may be 500 KB long; a pattern that goes back over it would stop the sensor."""
     began = time.process_time()
-    Redaction(["known-secret"])(piece * (200_000 // len(piece)))
-    assert time.process_time() - began < 2
+    Redaction(["known-secret"])(piece * (40_000 // len(piece)))
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("known, learnt", [("heron", "heron-of-sales"), ("heron-of-sales", "heron")])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from salesintel_dagster.domain.retention import expires_on, is_expired, outlives_dynamodb, ttl_of
 from salesintel_dagster.domain.sale_changes import stored
 from salesintel_dagster.domain.sales_keys import sale_key_pair
-from salesintel_dagster_tests.sales_table import record
+from salesintel_dagster_tests.fakes.sale_records import record
 
 
 @pytest.mark.parametrize(

@@ -106,8 +106,8 @@ def test_a_rejection_speaks_of_the_events_own_field():
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=10,
 )
 
 
@@ -125,7 +125,7 @@ def test_no_text_makes_the_parser_raise(text: str):
     assert isinstance(parse_event(envelope(sold(text)), RULES), SaleEvent | Rejection)
 
 
-@given(st.dictionaries(st.text(), JSON))
+@given(st.dictionaries(st.text(), JSON, max_size=4))
 def test_a_rejected_text_is_never_half_read(value: dict[str, object]):
     text = json.dumps(value)
     try:

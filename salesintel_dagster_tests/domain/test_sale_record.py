@@ -12,7 +12,7 @@ from salesintel_dagster.domain.errors import SaleRefused
 from salesintel_dagster.domain.payload_hash import payload_hash
 from salesintel_dagster.domain.sale_changes import CHANGEABLE_FIELDS, IDENTITY_FIELDS, changed, require_storable
 from salesintel_dagster.domain.sale_record import EmbeddingPointer, SaleRecord
-from salesintel_dagster_tests.sales_table import DAY, record
+from salesintel_dagster_tests.fakes.sale_records import DAY, record
 
 
 class TestRecord:

@@ -29,6 +29,7 @@ KINDS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [5, 10])
 @pytest.mark.parametrize("kind", KINDS)
 def test_g3_every_kind_of_id_spreads_evenly(kind: str, count: int):

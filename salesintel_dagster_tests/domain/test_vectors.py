@@ -56,7 +56,7 @@ def names(count: int) -> pa.Array:
     return pa.array([str(number) for number in range(count)], pa.string())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(st.lists(lists, max_size=12), st.integers(0, 5), st.integers(0, 5), st.sampled_from([pa.list_, pa.large_list]))
 def test_the_buffers_and_the_lists_agree_on_every_bad_vector_whatever_the_slice(
     rows: list[Row], before: int, after: int, kind: Callable[[pa.DataType], pa.DataType]
@@ -66,7 +66,6 @@ def test_the_buffers_and_the_lists_agree_on_every_bad_vector_whatever_the_slice(
     assert bad_vectors(column, names(len(rows)), DIMENSION) == naive(rows)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(lists, max_size=4), max_size=4))
 def test_a_column_in_chunks_is_judged_like_one_piece(chunks: list[list[Row]]):
     column = pa.chunked_array([pa.array(chunk, NULLABLE) for chunk in chunks], NULLABLE)
@@ -98,7 +97,6 @@ def test_a_hundred_thousand_floats_are_judged_without_a_copy_of_them():
     assert pa.total_allocated_bytes() - before < 1_000_000
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.booleans(), max_size=40))
 def test_a_packed_column_holds_each_vector_in_its_row_and_null_elsewhere(present: list[bool]):
     matrix = np.arange(sum(present) * DIMENSION, dtype=np.float32).reshape(-1, DIMENSION)
@@ -115,7 +113,6 @@ def test_packing_copies_no_vector():
     assert column.values.buffers()[1].address == matrix.ctypes.data
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.lists(st.sampled_from([0.0, 1.0, 2.0]), max_size=2)), max_size=12))
 def test_digests_are_equal_exactly_where_vectors_are(rows: list[Row]):
     column = pa.array([[9.0], *rows], NULLABLE).slice(1)

@@ -1,4 +1,4 @@
-"""A clock that a test sets: it stands still but for what is slept."""
+"""Clocks that a test sets: they stand still but for what is slept."""
 
 from __future__ import annotations
 
@@ -28,3 +28,13 @@ class SetClock:
         with self._lock:
             self.slept.append(seconds)
             self.at += timedelta(seconds=seconds)
+
+
+def held_clock() -> Clock:
+    """A clock whose sleep moves its time: waits cost nothing and are all seen by the deadline."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    return Clock(lambda: datetime(2026, 11, 21, 3, tzinfo=UTC), lambda: now[0], sleep, lambda: 0.5)

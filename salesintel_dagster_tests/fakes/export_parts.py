@@ -26,6 +26,7 @@ from salesintel_dagster.flows.export.images import ImageLimits
 from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.run import TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.staging import StagedDays
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.embedder import ScriptedEmbedder
 from salesintel_dagster_tests.fakes.images import ScriptedImages, fetched
 from salesintel_dagster_tests.fakes.metrics import InMemoryMetrics
@@ -34,7 +35,6 @@ from salesintel_dagster_tests.fakes.progress import InMemoryProgressLedger
 from salesintel_dagster_tests.fakes.sales_table import InMemorySalesTable
 from salesintel_dagster_tests.fakes.source import RULES, TENANT, InMemorySaleSource, sale_row
 from salesintel_dagster_tests.fakes.spend import InMemorySpendLedger
-from salesintel_dagster_tests.lakes import held_clock
 
 ALL_STAGES = frozenset(STAGES)
 ALL_CHECKS = frozenset(promise.name for promise in promises(1024))

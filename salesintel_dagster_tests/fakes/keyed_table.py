@@ -10,12 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from salesintel_dagster.adapters.history_table import months_of
 from salesintel_dagster.domain.columns import HISTORY_SCHEMA
-from salesintel_dagster.domain.day_frame import KEY, repeated_sale_ids
 from salesintel_dagster.domain.errors import DuplicateKeys, RowsRefused, SchemaDrift, TableError
 from salesintel_dagster.domain.history_rows import Ingestion, history_rows
-from salesintel_dagster.domain.keyed_table import KeyedCommit, KeyedTable, Place, RowTold
+from salesintel_dagster.domain.keyed_table import KeyedCommit, KeyedTable, Place, RowTold, TableMonth
 from salesintel_dagster.domain.sale_event import SaleEvent, SaleIdentity, parse_event
 from salesintel_dagster_tests.fakes.events import RULES, envelope, sold
 
@@ -41,13 +39,13 @@ class InMemoryKeyedTable(KeyedTable):
     def write_new(self, rows: pa.Table, properties: Mapping[str, str]) -> KeyedCommit:
         if rows.schema.names != HISTORY_SCHEMA.names:
             raise SchemaDrift("other columns")
-        if repeated_sale_ids(rows.select(KEY)):
+        given = {SaleIdentity(row["tenant_id"], row["sale_id"]): row for row in rows.to_pylist()}
+        if len(given) < rows.num_rows:
             raise DuplicateKeys("a sale id occurs more than once")
         if self._failures:
             raise self._failures.popleft()
         new, conflicts = [], {}
-        for row in rows.to_pylist():
-            identity = SaleIdentity(row["tenant_id"], row["sale_id"])
+        for identity, row in given.items():
             held = self.rows.get(identity)
             place = _told(row).place(None if held is None else _told(held))
             if place in (Place.FREE, Place.TAKES):
@@ -59,10 +57,10 @@ class InMemoryKeyedTable(KeyedTable):
         self.rows.update(new)
         if new:
             self.commits.append(dict(properties))
-        written = pa.Table.from_pylist([row for _, row in new], HISTORY_SCHEMA)
+        months = sorted({TableMonth(row["tenant_id"], row["year"], row["month"]) for _, row in new})
         held_count = rows.num_rows - len(new) - len(conflicts)
         snapshot = len(self.commits) if new else None
-        return KeyedCommit(snapshot, len(new), held_count, conflicts, months_of(written), 1, 0.0)
+        return KeyedCommit(snapshot, len(new), held_count, conflicts, tuple(months), 1, 0.0)
 
     def of_day(self, tenant_id: str, day: date) -> Mapping[str, str]:
         return {

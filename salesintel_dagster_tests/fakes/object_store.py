@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from salesintel_dagster.adapters.object_store import checked_key, checked_prefix
 from salesintel_dagster.domain.errors import ObjectMissing, StoreError
+from salesintel_dagster.domain.object_keys import checked_key, checked_prefix
 from salesintel_dagster.domain.ports import ObjectStore
 
 

@@ -36,8 +36,9 @@ from salesintel_dagster_tests.fakes.export_parts import ALL_CHECKS, ALL_STAGES, 
 from salesintel_dagster_tests.fakes.images import HeldClock, ScriptedImages, picture
 from salesintel_dagster_tests.fakes.sales_table import InMemorySalesTable
 
-DAYS = days_between(date(2026, 11, 1), date(2026, 11, 28))
-BAD = DAYS[9]
+MONTH = days_between(date(2026, 11, 1), date(2026, 11, 28))
+DAYS = MONTH[:5]
+BAD = DAYS[2]
 
 
 def four_sales_a_day(days: Sequence[date] = DAYS) -> FakeExport:
@@ -80,28 +81,33 @@ def test_a_run_that_is_left_in_the_middle_keeps_the_days_it_has_committed():
         if day == BAD:
             break
     running.close()
-    assert days_in_table(world) == DAYS[:9]
+    assert days_in_table(world) == DAYS[:2]
     assert record_of(world, BAD).state is RunState.FAILED
     assert record_of(world, BAD).errors == ("GeneratorExit: stopped",)
 
 
 @pytest.mark.parametrize(
-    "error",
-    [SourceSchemaMismatch("column sold_price is missing"), CommitConflict("lost"), SalesIntelError("some rule")],
-    ids=lambda error: type(error).__name__,
+    "error, days",
+    [
+        pytest.param(SourceSchemaMismatch("column sold_price is missing"), MONTH, marks=pytest.mark.long),
+        (SourceSchemaMismatch("column sold_price is missing"), DAYS),
+        (CommitConflict("lost"), DAYS),
+        (SalesIntelError("some rule"), DAYS),
+    ],
+    ids=lambda given: type(given).__name__ if isinstance(given, Exception) else f"of {len(given)}",
 )
-def test_one_bad_day_of_28_fails_alone_and_is_done_by_itself_later(error: SalesIntelError):
+def test_one_bad_day_fails_alone_and_is_done_by_itself_later(error: SalesIntelError, days: Sequence[date]):
     """A10"""
-    world = four_sales_a_day()
+    world = four_sales_a_day(days)
     world.source.poison[BAD] = error
-    failed = run(world)
+    failed = run(world, days)
     assert failed == {BAD: DayFailed(error, outage=False)}
-    assert days_in_table(world) == [day for day in DAYS if day != BAD]
+    assert days_in_table(world) == [day for day in days if day != BAD]
     assert record_of(world, BAD).state is RunState.FAILED
     world.source.poison.clear()
     reads, calls = len(world.source.reads), len(world.embedder.calls)
     assert run(world, [BAD]) == {}
-    assert days_in_table(world) == DAYS
+    assert days_in_table(world) == days
     assert (len(world.source.reads) - reads, len(world.embedder.calls) - calls) == (1, 4)
 
 
@@ -112,7 +118,7 @@ def test_an_error_that_nobody_foresaw_is_that_days_own_and_tells_no_content():
     failed = run(world)
     assert failed[BAD].error is error
     assert failed[BAD].reason == "unexpected ValueError"
-    assert len(days_in_table(world)) == 27
+    assert days_in_table(world) == [day for day in DAYS if day != BAD]
     assert record_of(world, BAD).errors == ("unexpected ValueError",)
     assert not [line for line in world.said if "hunter2" in line]
 
@@ -122,10 +128,10 @@ def test_an_interrupt_ends_the_run_at_once_and_the_ledger_knows():
     world.source.poison[BAD] = KeyboardInterrupt()  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
         run(world)
-    assert days_in_table(world) == DAYS[:9]
+    assert days_in_table(world) == DAYS[:2]
     record = record_of(world, BAD)
     assert (record.state, record.errors) == (RunState.FAILED, ("KeyboardInterrupt: stopped",))
-    assert world.ledger.newest(DAYS[10]) is None
+    assert world.ledger.newest(DAYS[3]) is None
 
 
 @pytest.mark.parametrize("kind", [SourceUnavailable, StoreUnavailable, TableUnavailable])
@@ -135,8 +141,8 @@ def test_an_outage_ends_the_run_and_the_days_after_it_are_not_tried(kind: type[S
     failed = run(world)
     assert list(failed) == [BAD]
     assert failed[BAD].outage
-    assert len({window.day for window in world.source.reads}) == 10
-    assert days_in_table(world) == DAYS[:9]
+    assert sorted({window.day for window in world.source.reads}) == DAYS[:3]
+    assert days_in_table(world) == DAYS[:2]
 
 
 def test_bad_vectors_block_their_own_day_and_no_other():
@@ -209,7 +215,7 @@ def test_a_check_that_blocks_is_one_error():
     assert "vectors_are_1024_dim" in record.errors[0]
 
 
-def test_a_ledger_that_is_down_costs_a_run_of_28_days_two_tries():
+def test_a_ledger_that_is_down_costs_a_run_two_tries_however_many_days_it_has():
     """A20"""
     world = four_sales_a_day()
     world.ledger.down = True
@@ -255,7 +261,7 @@ def test_the_tenants_of_the_source_are_the_scope_of_the_day():
 def test_the_log_tells_the_day_from_start_to_end():
     world = four_sales_a_day([BAD])
     run(world, [BAD])
-    where = "tenant=carousel-labs partition=2026-11-10"
+    where = "tenant=carousel-labs partition=2026-11-03"
     told = [re.sub(r"(seconds|per_second)=[\d.]+", r"\1=#", line) for line in world.said]
     assert told[0] == (
         f"[SmartGoExporter] Starting daily export {where} run_id=run-1 "
@@ -279,7 +285,7 @@ def test_the_log_tells_why_a_day_failed():
     world.source.poison[BAD] = SourceSchemaMismatch("column sold_price is missing")
     run(world, [BAD])
     assert world.said[-1] == (
-        "[SmartGoExporter] Export failed tenant=carousel-labs partition=2026-11-10 "
+        "[SmartGoExporter] Export failed tenant=carousel-labs partition=2026-11-03 "
         'error="column sold_price is missing" seconds=0.0'
     )
 
@@ -322,10 +328,10 @@ def test_a_host_that_hangs_costs_a_run_its_hour_once_however_many_days_the_run_h
     clock = HeldClock().clock
     world = FakeExport(images=HangingImages(clock))
     for day in DAYS:
-        world.sell(day, 10)
+        world.sell(day, 60)
     rules = export_rules(images=ImageLimits(1, 1, RetryPolicy()))
     for _ in world.backfill(rules, clock=clock).run(DAYS, ALL_STAGES, ALL_CHECKS):
         pass
     assert clock.monotonic() == SECONDS_OF_A_HOST
     assert days_in_table(world) == DAYS
-    assert [record_of(world, day).failed for day in DAYS] == [{"TIMEOUT": 10}] * len(DAYS)
+    assert [record_of(world, day).failed for day in DAYS] == [{"TIMEOUT": 60}] * len(DAYS)

@@ -27,9 +27,9 @@ from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.flows.export.day import STAGES, DayExport, ExportRules, StageDone
 from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, SMARTGO_SALES, TITAN_EMBEDDINGS
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.export_parts import ALL_CHECKS, ALL_STAGES, FakeExport, export_rules
 from salesintel_dagster_tests.fakes.export_run import export_run
-from salesintel_dagster_tests.lakes import held_clock
 
 DAY = date(2026, 11, 3)
 VECTORS = "vectors_are_1024_dim"

@@ -14,12 +14,12 @@ from salesintel_dagster.domain.sale import RowRules
 from salesintel_dagster.flows.export.backfill import DayFailed
 from salesintel_dagster.flows.export.day_metrics import MetricReporter
 from salesintel_dagster.flows.export.run import SALES_RAW
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.export_parts import ALL_CHECKS, ALL_STAGES, FakeExport, PoisonedSource
 from salesintel_dagster_tests.fakes.metrics import InMemoryMetrics
 from salesintel_dagster_tests.fakes.source import TENANT
-from salesintel_dagster_tests.lakes import held_clock
 
-DAYS = [date(2026, 11, day) for day in range(1, 31)]
+DAYS = [date(2026, 11, day) for day in range(1, 9)]
 
 
 @pytest.fixture
@@ -98,12 +98,12 @@ def test_a_stage_alone_is_no_export(world: FakeExport):
 
 
 @pytest.mark.parametrize("fails", [InMemoryMetrics.down().fails, RuntimeError("canary")])
-def test_a_sink_that_is_down_or_broken_is_one_warning_and_two_tries_in_thirty_days(world: FakeExport, fails: Exception):
+def test_a_sink_that_is_down_or_broken_is_one_warning_and_two_tries_in_many_days(world: FakeExport, fails: Exception):
     for day in DAYS[1:]:
         world.sell(day, 1)
     world.metrics.fails = fails
     assert exported(world, *DAYS) == []
-    assert len(world.table.commits) == 30
+    assert len(world.table.commits) == len(DAYS)
     assert world.metrics.tries == 2
     [warning] = [line for line in world.said if "Metrics" in line]
     assert warning.startswith("[SmartGoExporter] Metrics not sent, the export goes on: ")

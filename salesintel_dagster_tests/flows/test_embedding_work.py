@@ -147,6 +147,7 @@ def test_the_run_s_budget_holds_over_both_stages():
     assert len(world.embedder.calls) == done.paid_calls == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("concurrency", [1, 3])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_crash_at_any_call_of_both_stages_repeats_at_most_a_call_a_slot(concurrency: int, *, after: bool):
@@ -202,6 +203,7 @@ def landed(number: int, data: bytes) -> tuple[str, StoredImage, bytes]:
     return TENANT, StoredImage(number.to_bytes(32), ImageKind.JPEG, len(data), 1, 1), data
 
 
+@pytest.mark.long
 def test_landed_images_wait_in_memory_up_to_a_limit_and_in_the_store_beyond_it():
     """Three workers hold a picture each at most, 20 MB wait in memory, and what comes after waits in the store."""
     large, store, gate = bytes(20 * 1024 * 1024), InMemoryObjectStore(), threading.Event()

@@ -86,6 +86,7 @@ def test_an_outcome_is_told_as_it_was_kept(outcome: ImageOutcome):
     index.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("came", [True, False], ids=["that answers", "that fails"])
 def test_a_host_for_every_image_of_a_long_run_costs_a_megabyte(*, came: bool):
     patience = HostPatience(5, 5)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from salesintel_dagster.adapters.object_store import FolderObjectStore
+from salesintel_dagster.adapters.folder_store import FolderObjectStore
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.columns import IMAGE_SCHEMA, RAW_SCHEMA
 from salesintel_dagster.domain.errors import (

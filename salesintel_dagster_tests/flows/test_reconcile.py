@@ -1,33 +1,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
 
 import pytest
-from pyiceberg.expressions import EqualTo
 
-from salesintel_dagster.adapters.aws import AwsClients
-from salesintel_dagster.adapters.history_table import IcebergHistoryTable
-from salesintel_dagster.adapters.sales.repository import DynamoSalesRepository
-from salesintel_dagster.adapters.table_layout import HISTORY_TABLE, NAMESPACE
 from salesintel_dagster.domain.keyed_table import KeyedTable
 from salesintel_dagster.domain.reconciliation import DayComparison, event_of, judged
 from salesintel_dagster.domain.sale_event import SaleEvent, SaleIdentity
 from salesintel_dagster.domain.sales_repository import SalesRepository
-from salesintel_dagster.domain.shards import ShardCounts
 from salesintel_dagster.domain.tenancy import CallerContext
 from salesintel_dagster.flows.sync.drain import EventSync
 from salesintel_dagster.flows.sync.parts import SyncParts, SyncTally
 from salesintel_dagster.flows.sync.reconcile import Reconciliation, Repaired
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.event_queue import InMemoryEventQueue, InMemoryQuarantine, InMemoryReceipts
 from salesintel_dagster_tests.fakes.events import OTHER_TENANT, TENANT, envelope, sold
 from salesintel_dagster_tests.fakes.keyed_table import InMemoryKeyedTable, sold_event, sold_rows
 from salesintel_dagster_tests.fakes.sales_repository import InMemorySalesRepository
 from salesintel_dagster_tests.fakes.sync_world import SYNC_RULES
-from salesintel_dagster_tests.lakes import held_clock, local_catalog
-from salesintel_dagster_tests.sales_table import make_table
 
 DAY = date(2026, 11, 3)
 CONTEXT = CallerContext(TENANT)
@@ -91,20 +83,15 @@ def fake_stores() -> Stores:
     return Stores(InMemorySalesRepository(held_clock()), table, lambda sale: table.rows.pop(SaleIdentity(TENANT, sale)))
 
 
-@pytest.fixture(params=["fake", "real"])
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.world)])
 def stores(request: pytest.FixtureRequest) -> Iterator[Stores]:
     if request.param == "fake":
         yield fake_stores()
         return
-    aws: AwsClients = request.getfixturevalue("aws")
-    client = aws.client("dynamodb")
-    ledger = DynamoSalesRepository(client, make_table(client), ShardCounts(), held_clock())
-    with closing(local_catalog(request.getfixturevalue("tmp_path"))) as catalog:
-        yield Stores(
-            ledger,
-            IcebergHistoryTable(lambda: catalog, held_clock()),
-            lambda sale: catalog.load_table((NAMESPACE, HISTORY_TABLE)).delete(EqualTo("sale_id", sale)),
-        )
+    from salesintel_dagster_tests.real_stores import real_stores  # noqa: PLC0415 - no AWS, no Iceberg in the quick loop
+
+    with real_stores(request.getfixturevalue("aws"), request.getfixturevalue("tmp_path")) as (ledger, table, delete):
+        yield Stores(ledger, table, delete)
 
 
 def test_stores_that_agree_are_told_so_without_waiting(stores: Stores) -> None:

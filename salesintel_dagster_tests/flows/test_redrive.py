@@ -9,12 +9,12 @@ from salesintel_dagster.domain.event_queues import OldestAge
 from salesintel_dagster.domain.message_shelf import ShelvedMessage
 from salesintel_dagster.flows.sync.redrive import Dropped, drop, look, redrive
 from salesintel_dagster.flows.sync.state import state_of_events
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.event_queue import InMemoryEventQueue
 from salesintel_dagster_tests.fakes.event_queues import FakeEventQueueWatch
 from salesintel_dagster_tests.fakes.events import envelope, sold
 from salesintel_dagster_tests.fakes.message_shelf import InMemoryInlet, InMemoryShelf
 from salesintel_dagster_tests.fakes.sync_world import FakeSync
-from salesintel_dagster_tests.lakes import held_clock
 
 
 @pytest.fixture

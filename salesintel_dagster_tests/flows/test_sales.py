@@ -18,10 +18,10 @@ from salesintel_dagster.domain.errors import EmptyReplacement, ObjectMissing, St
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, TITAN_EMBEDDINGS
 from salesintel_dagster.flows.export.sales import SalesWritten, write_sales
 from salesintel_dagster.flows.export.staging import HeldDays, StagedDays
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.export_run import RunForTests, export_run
 from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
 from salesintel_dagster_tests.fakes.sales_table import InMemorySalesTable, vectors_column
-from salesintel_dagster_tests.lakes import held_clock
 
 DAY = date(2026, 11, 3)
 DIMENSION = 4

@@ -10,9 +10,9 @@ from salesintel_dagster.domain.sale import Rejection
 from salesintel_dagster.domain.sale_event import SaleEvent, parse_event
 from salesintel_dagster.flows.sync.samples import sample_events
 from salesintel_dagster.flows.sync.sending import send
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.events import RULES, TENANT, envelope, hostile_bodies, sold
 from salesintel_dagster_tests.fakes.message_shelf import InMemoryBus
-from salesintel_dagster_tests.lakes import held_clock
 
 DAY = date(2026, 11, 20)
 

@@ -55,6 +55,7 @@ DISTURBED = [
 """Those that a wrong variant fell by, or that no other covers: all of them cost 25 CPU-s, these 8."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case, together, way", DISTURBED)
 def test_a_refused_correction_takes_nothing_with_it_whatever_dies_where(case: str, together: int, way: str) -> None:
     """F1, F13"""
@@ -93,6 +94,7 @@ class CorrectedBeforeCommit(MicroBatch):
         return [replace(one, corrects=False) for one in first]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "wrong, case, together, way, symptom",
     [

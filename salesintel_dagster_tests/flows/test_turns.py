@@ -15,9 +15,9 @@ from salesintel_dagster.flows.export.day import STAGES
 from salesintel_dagster.flows.export.lost_runs import QUIET
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SMARTGO_SALES
 from salesintel_dagster.flows.export.turns import SILENT_SECONDS
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.embedder import ScriptedEmbedder
 from salesintel_dagster_tests.fakes.export_parts import FakeExport
-from salesintel_dagster_tests.lakes import held_clock
 
 DAY = date(2026, 11, 3)
 NOW = held_clock().now()
