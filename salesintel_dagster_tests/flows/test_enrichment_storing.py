@@ -127,6 +127,7 @@ POINTS = points()
 KEPT = max(number for number, name in enumerate(POINTS, start=1) if name == "after keep rows")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(1, len(POINTS) + 1))
 def test_h3_h10_a_crash_anywhere_while_the_table_is_down_costs_at_most_what_was_not_kept_yet(number: int):
     world = EnrichmentWorld(max_per_request=8)

@@ -58,6 +58,7 @@ def test_the_same_sale_id_of_two_tenants_is_two_rows():
     assert told([ours, theirs], [theirs])[Fate.LEFT] == [ours]
 
 
+@pytest.mark.long
 def test_rows_of_a_megabyte_are_compared_a_few_at_a_time():
     quarantine = Quarantine(InMemoryObjectStore(), "smartgo")
     rows = MAX_BATCH_CHARACTERS // 1_000_000 * 10
