@@ -91,6 +91,11 @@ class ImageUrl:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def is_on_usual_port(self) -> bool:
+        """Whether the port is one that web hosts have."""
+        return self.port in DEFAULT_PORTS.values()
+
+    @property
     def host_header(self) -> str:
         """The Host header: the port only where it is not the scheme's own."""
         return self.pair if self.port != DEFAULT_PORTS[self.scheme] else self.pair.removesuffix(f":{self.port}")
@@ -106,6 +111,14 @@ class ImageUrl:
 
 def parse_image_url(url: str, allowed_pairs: frozenset[str] = frozenset()) -> ImageUrl:
     """Return the URL's parts. Raises ImageRefused (REFUSED_URL) with a rule in words and nothing of the URL."""
+    parsed = on_any_port(url)
+    if not parsed.is_on_usual_port and parsed.pair not in allowed_pairs:
+        raise _refused(f"port {parsed.port} is not one of {', '.join(map(str, DEFAULT_PORTS.values()))}")
+    return parsed
+
+
+def on_any_port(url: str) -> ImageUrl:
+    """Return the URL's parts, whatever its port. Raises ImageRefused as `parse_image_url` does."""
     if len(url.encode(errors="replace")) > MAX_URL_BYTES:
         raise _refused(f"a URL has at most {MAX_URL_BYTES} bytes")
     if "\\" in url or any(char < HIGHEST_CONTROL_CHARACTER or char == DELETE_CHARACTER for char in url):
@@ -115,10 +128,7 @@ def parse_image_url(url: str, allowed_pairs: frozenset[str] = frozenset()) -> Im
         raise _refused("expected http(s)://host[:port]/... with an ASCII host and without a user name")
     scheme = match["scheme"].lower()
     port = int(match["port"]) if match["port"] else DEFAULT_PORTS[scheme]
-    parsed = ImageUrl(scheme, _checked_host(match["host"].lower()), port, _target(match["target"] or "/"))
-    if port not in DEFAULT_PORTS.values() and parsed.pair not in allowed_pairs:
-        raise _refused(f"port {port} is not one of {', '.join(map(str, DEFAULT_PORTS.values()))}")
-    return parsed
+    return ImageUrl(scheme, _checked_host(match["host"].lower()), port, _target(match["target"] or "/"))
 
 
 def redirected(source: ImageUrl, location: str, allowed_pairs: frozenset[str]) -> ImageUrl:

@@ -27,9 +27,11 @@ from salesintel_dagster.domain.ports import FetchedImage
 from salesintel_dagster.domain.retry import JITTER_SHARE, RetryPolicy
 from salesintel_dagster.flows.export.host_patience import (
     LAST_SECONDS_OF_A_HOST,
+    NO_HOST,
     SECONDS_OF_A_HOST,
     SECONDS_OF_ALL_HOSTS,
     SLOW_SECONDS,
+    host_of,
 )
 from salesintel_dagster.flows.export.host_slots import HostSlots
 from salesintel_dagster.flows.export.image_manifest import BATCHES_IN_FLIGHT
@@ -439,6 +441,21 @@ def test_many_hosts_that_hang_cost_the_day_no_more_and_good_ones_are_asked_on():
         "unknown.example.com was not asked: hosts that do not answer used up the run's time"
     )
     assert done.tally.ok == 2
+
+
+@pytest.mark.parametrize(
+    "given, host",
+    [
+        ("https://CDN.example.com/a?b", "cdn.example.com"),
+        ("http://cdn.example.com:443/", "cdn.example.com"),
+        ("http://127.0.0.1:8123/a", "127.0.0.1:8123"),
+        ("http://[2606:4700::1]:8080/a", "[2606:4700::1]:8080"),
+        ("https://user:canary@images.example.com/", NO_HOST),
+        ("ftp://canary/a", NO_HOST),
+    ],
+)
+def test_a_host_has_its_slots_and_its_patience_under_its_name(given: str, host: str):
+    assert host_of(given) == host
 
 
 def test_a_refused_url_is_told_as_such_whatever_hosts_did_and_nothing_of_it():

@@ -10,14 +10,14 @@ from heapq import nlargest
 from operator import itemgetter
 
 from salesintel_dagster.domain.errors import ImageRefused
-from salesintel_dagster.domain.image_urls import parse_image_url
+from salesintel_dagster.domain.image_urls import on_any_port
 
 MAX_GOOD_HOSTS = 10_000
 """Hosts known to be good, 1 MB, which the days of a run share. Beyond that all are forgotten, to be good again."""
 MAX_OWING_HOSTS = 10_000
 """Hosts that lost time, 1 MB. Beyond that the half that lost least is forgotten."""
 NO_HOST = ""
-"""The host of a URL that is refused unasked."""
+"""Instead of a host, where a URL that will be refused names none."""
 SECONDS_OF_A_HOST = 3600.0
 """An hour in which all its threads wait for nothing: an outage may last that long, and its images come after it."""
 SLOW_SECONDS = 10.0
@@ -78,11 +78,12 @@ class HostPatience:
 
 
 def host_of(url: str) -> str:
-    """Return the host whose slots and patience the URL takes; NO_HOST for one that will be refused.
+    """Return the host whose slots and patience the URL takes, with an unusual port; NO_HOST where there is none.
 
     What such a URL holds instead of a host may be a password, and what this returns is told.
     """
     try:
-        return parse_image_url(url).host
+        parsed = on_any_port(url)
     except ImageRefused:
         return NO_HOST
+    return parsed.host if parsed.is_on_usual_port else parsed.pair
