@@ -33,7 +33,7 @@ FAKE_AWS = {
 
 SHARED_MEMORY = "/dev/shm"
 ROOM_BYTES = 4 * 2**30
-"""A whole run leaves less than one."""
+"""The largest test writes half of one (100,000 vectors); what a test wrote goes with it."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
