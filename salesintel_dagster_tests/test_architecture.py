@@ -39,6 +39,7 @@ def test_the_layers_hold(copy: Path):
         ("flows/export/day.py", "import boto3"),
         ("adapters/titan.py", "import dagster"),
         ("adapters/titan.py", "import salesintel_dagster.settings"),
+        ("adapters/titan.py", "import salesintel_dagster.adapters.smartgo"),
         ("defs/resources.py", "import ministack"),
         ("wiring/__init__.py", "import salesintel_dagster.local.world"),
         ("handlers/store_sale.py", "import salesintel_dagster.wiring"),
@@ -52,6 +53,15 @@ def test_an_import_against_the_flow_is_refused(copy: Path, module: str, line: st
     path.write_text(original)
     assert found.returncode != 0
     assert "BROKEN" in found.stdout
+
+
+def test_a_module_that_no_layer_holds_is_refused(copy: Path):
+    path = copy / "salesintel_dagster" / "elsewhere.py"
+    path.write_text("import salesintel_dagster.commands.app\n")
+    found = _layers_hold(copy)
+    path.unlink()
+    assert found.returncode != 0
+    assert "elsewhere" in found.stdout
 
 
 def _modules() -> list[Path]:

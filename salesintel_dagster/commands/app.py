@@ -100,11 +100,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _failed(str(error), 1)
     except OSError as error:  # a full disk, a folder that is not ours
         code = _failed(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 1)
-    except Exception as error:  # noqa: BLE001 - raised again: nobody knows what stands in it
-        code = without_secrets(error, redaction())
+    except Exception as error:  # noqa: BLE001 - raised again, unless it is told: nobody knows what stands in it
+        reason = _reason_of_instance(error)
+        code = without_secrets(error, redaction()) if reason is None else _failed(reason, 1)
     if isinstance(code, Exception):
         raise code
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _reason_of_instance(error: Exception) -> str | None:
+    """Return what SQLite says of Dagster's instance, on a full disk for example; None for another error."""
+    cause = getattr(error, "orig", None)  # SQLAlchemy's errors hold the database's own there, beside the statement
+    if type(cause).__module__ != "sqlite3":
+        return None
+    return f"the database of Dagster's instance: {cause} (is its disk full?)"
 
 
 def _failed(sentence: str, code: int) -> int:

@@ -105,7 +105,7 @@ def _own_days(opened: Session, sales: Path, photos: Path | None, count: int | No
     if not whole:
         raise SettingInvalid(f"{sales.name}: no line lies before today; only days that have ended are exported")
     wanted = whole[-(count or 0) :]
-    keep_setting(opened, "first_day", min(wanted[0].isoformat(), opened.settings.first_day))
+    keep_setting(opened, "first_day", min(whole[0].isoformat(), opened.settings.first_day))
     return wanted
 
 

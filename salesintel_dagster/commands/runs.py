@@ -14,7 +14,7 @@ from salesintel_dagster.commands.left_behind import TAG, command_line
 from salesintel_dagster.commands.live import EXPORT_LOGGER, exporting
 from salesintel_dagster.commands.output import counted, say
 from salesintel_dagster.commands.session import Session, prepare_instance
-from salesintel_dagster.commands.stopping import Notice, Stopped, noticing
+from salesintel_dagster.commands.stopping import Notice, Stopped, deaf_children, noticing
 from salesintel_dagster.defs.export_history import RANGE_END, RANGE_START
 from salesintel_dagster.defs.lost_runs import BY_TAG
 from salesintel_dagster.defs.partitions import daily
@@ -127,7 +127,7 @@ def _run(
     tags: dict[str, str],
 ) -> RunOutcome:
     logger = logging.getLogger(EXPORT_LOGGER)
-    with noticing() as notice:
+    with noticing() as notice, deaf_children(instance.compute_log_manager):
         stop = _StopWhenAsked(notice)
         logger.addHandler(stop)
         try:

@@ -123,7 +123,7 @@ def _kept() -> dict[str, str]:
     file = home() / KEPT_SETTINGS_FILE
     try:
         kept = json.loads(file.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a home that is a file: the world says so in a sentence
         return {}
     except ValueError:
         kept = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from salesintel_dagster.commands.dates import Day, DayRange
-from salesintel_dagster.commands.session import Session, session
+from salesintel_dagster.commands.session import session
 
 if TYPE_CHECKING:
     from salesintel_dagster.domain.progress import Progress
@@ -30,13 +30,14 @@ def status(day: date | None, *, as_json: bool) -> None:
     from salesintel_dagster.commands.records import as_dict, is_silent, show  # noqa: PLC0415 - same
 
     with session() as opened:
-        days = [day] if day is not None else _last_days(opened)
+        today = datetime.now(UTC).astimezone(opened.settings.zone).date()
+        days = [day] if day is not None else [today - timedelta(days=back) for back in range(SHOWN_DAYS, 0, -1)]
         found = {each: opened.ledger.newest(each) for each in days}
     if as_json:
         echo_json([as_dict(each, record) for each, record in found.items()])
     else:
         show(found)
-        _tell_more(found, errors=day is not None)
+        _tell_more(found, today, errors=day is not None)
     now = datetime.now(UTC)
     records = [record for record in found.values() if record is not None]
     if (day is not None and not records) or any(_is_bad(one) or is_silent(one, now) for one in records):
@@ -65,17 +66,14 @@ def _is_bad(record: Progress) -> bool:
     return record.state.value in {"FAILED", "LOST"}
 
 
-def _tell_more(found: dict[date, Progress | None], *, errors: bool) -> None:
+def _tell_more(found: dict[date, Progress | None], today: date, *, errors: bool) -> None:
     missing = [day for day, record in found.items() if record is None]
-    if missing:
+    if missing and missing[-1] >= today:
+        click.echo(f"\n{missing[-1]} has not ended yet; a day is exported in the night after it.")
+    elif missing:
         click.echo(f"\nTo export a day that is missing: salesintel materialise {missing[-1]}")
     for record in found.values() if errors else ():
         if record is not None and record.errors:
             click.echo("\n".join(f"  {error}" for error in record.errors))
             if record.error_count > len(record.errors):
                 click.echo(f"  ... and {record.error_count - len(record.errors)} more")
-
-
-def _last_days(opened: Session) -> list[date]:
-    today = datetime.now(UTC).astimezone(opened.settings.zone).date()
-    return [today - timedelta(days=back) for back in range(SHOWN_DAYS, 0, -1)]

@@ -10,9 +10,10 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 STOPPING = frozenset({signal.SIGINT, signal.SIGTERM})
 
@@ -58,3 +59,36 @@ def noticing() -> Iterator[Notice]:
             yield Notice(reader)
         finally:
             signal.set_wakeup_fd(before)
+
+
+class Captures(Protocol):
+    """What copies a step's output into files: Dagster's compute log manager, whichever the instance has."""
+
+    def capture_logs(self, log_key: Sequence[str], /) -> AbstractContextManager[object]:
+        """Copy while the block runs."""
+
+
+@contextmanager
+def deaf_children(manager: Captures) -> Iterator[None]:
+    """Have the processes that `manager` copies by not feel a terminal's Ctrl-C, which goes to all of the group.
+
+    They ended by it with two tracebacks over our last word; the end of the copying ends them anyway. A blocked signal
+    is inherited by what is started meanwhile, and one that comes to us meanwhile is delivered afterwards.
+    """
+    copying = manager.capture_logs
+
+    @contextmanager
+    def started_deaf(log_key: Sequence[str]) -> Iterator[object]:
+        with ExitStack() as copies:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                copied = copies.enter_context(copying(log_key))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield copied
+
+    manager.capture_logs = started_deaf  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        manager.capture_logs = copying  # type: ignore[method-assign]

@@ -96,8 +96,13 @@ def _end_lost_runs() -> None:
 @contextmanager
 def _only_one() -> Iterator[None]:
     """Hold this home's lock: two daemons on one instance would launch each other's runs. Raises WorldError."""
-    home().mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(home() / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    from salesintel_dagster.local.world_files import unusable  # noqa: PLC0415 - after --help
+
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(home() / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise unusable(home(), error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -143,6 +143,7 @@ def build(settings: Settings) -> dg.Definitions:
         embedding_spend: dg.ResourceParam[SpendLedger],
         cloudwatch: dg.ResourceParam[MetricSink],
     ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+        _refuse_without_day(context)
         backfill = Backfill(
             ExportParts(smartgo_db, image_host, bedrock, analytics, lakehouse),
             _rules(settings, config, embedding_spend),
@@ -162,6 +163,16 @@ def build(settings: Settings) -> dg.Definitions:
         tags={"dagster/max_runtime": str(settings.run_max_seconds)},
     )
     return dg.Definitions(assets=[smartgo_export], jobs=[job], schedules=[_schedule(settings)])
+
+
+def _refuse_without_day(context: dg.AssetExecutionContext) -> None:
+    """Tell what to do instead of Dagster's error: `Execute all` of its UI (1.13) launches checks without a day."""
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise dg.Failure(
+            "This run names no day: Dagster's UI starts checks alone without one. Materialise the day instead, "
+            "its checks run with it; nothing is paid for twice.",
+            allow_retries=False,
+        )
 
 
 def _rules(settings: Settings, config: ExportConfig, spend: SpendLedger) -> ExportRules:

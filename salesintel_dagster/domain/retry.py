@@ -30,9 +30,9 @@ class RetryPolicy:
         """
         if tries_made > self.retries:
             return None
-        wait = self.base_seconds * 2 ** (tries_made - 1)
-        wait = max(wait, retry_after_seconds or 0.0) * (1 + JITTER_SHARE * jitter)
-        return wait if elapsed_seconds + wait < self.deadline_seconds else None
+        least = max(self.base_seconds * 2 ** (tries_made - 1), retry_after_seconds or 0.0)
+        waits = (least * (1 + JITTER_SHARE * jitter), least)  # not jittered where that alone would mean giving up
+        return next((wait for wait in waits if elapsed_seconds + wait < self.deadline_seconds), None)
 
 
 SOURCE_RETRY = RetryPolicy(retries=2, base_seconds=1.0, deadline_seconds=900.0)

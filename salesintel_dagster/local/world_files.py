@@ -26,6 +26,14 @@ JOINERS = "joiners.lock"
 POLL_SECONDS = 0.05
 
 
+def unusable(home: Path, error: OSError) -> WorldError:
+    """Return what to tell of a home that cannot be written, with a way out."""
+    return WorldError(
+        f"{home}: the embedded world cannot keep its state here ({error.strerror}); "
+        "set SALESINTEL_HOME to a folder that can be written"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What a world remembers between starts. Holds passwords: its file is 0600."""
@@ -52,10 +60,7 @@ class WorldFiles:
                 (self.home / name).mkdir(mode=0o700, exist_ok=True)
             (self.home / "lock").touch(mode=0o600)
         except OSError as error:
-            raise WorldError(
-                f"{self.home}: the embedded world cannot keep its state here ({error.strerror}); "
-                "set SALESINTEL_HOME to a folder that can be written"
-            ) from error
+            raise unusable(self.home, error) from error
 
     def log(self, name: str) -> Path:
         """Return the log file of child `name`."""

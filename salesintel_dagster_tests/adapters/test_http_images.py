@@ -8,6 +8,7 @@ import struct
 import subprocess
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -499,6 +500,35 @@ def test_a_huge_picture_is_refused_by_its_header(kind: str) -> None:
     with pytest.raises(ImageRefused) as refused:
         verified_image(bomb, 40_000_000)
     assert refused.value.status is ImageStatus.TOO_MANY_PIXELS
+
+
+def _told_two_sizes() -> bytes:
+    """Return a PNG with a second header: the first reader takes the first size, Pillow the last."""
+    data = picture(0, "PNG")
+    content = b"IHDR" + (9_000).to_bytes(4) * 2 + data[24:29]
+    return data[:33] + (13).to_bytes(4) + content + zlib.crc32(content).to_bytes(4) + data[33:]
+
+
+def _of_twelve_bits() -> bytes:
+    """Return a JPEG of 12 bits a channel, which Pillow does not decode."""
+    data = picture()
+    at = data.index(b"\xff\xc0") + 4
+    return data[:at] + b"\x0c" + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "data,reason",
+    [
+        (_told_two_sizes(), "the header tells two sizes"),
+        (_of_twelve_bits(), "unreadable header: Un"),
+    ],
+    ids=["two sizes", "12 bits"],
+)
+def test_a_header_that_two_readers_do_not_agree_on_is_refused(data: bytes, reason: str) -> None:
+    """B8, B9: the pixel limit would hold for one reader only, and the model's decoder is the other."""
+    with pytest.raises(ImageRefused, match=reason) as refused:
+        verified_image(data, 40_000_000)
+    assert refused.value.status is ImageStatus.NOT_AN_IMAGE
 
 
 def test_no_more_idle_connections_are_kept_than_the_limit(server: HostileServer) -> None:

@@ -129,6 +129,32 @@ def test_a_wrong_setting_is_one_sentence_and_exit_code_1():
     assert answer.err.count("\n") == 1
 
 
+FULL_INSTANCE = """
+import sys, types
+import click, sqlalchemy
+from salesintel_dagster.commands import app
+
+@click.command()
+def status():
+    with sqlalchemy.create_engine("sqlite://").connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")
+        connection.exec_driver_sql("CREATE TABLE runs (id)")
+
+module = types.ModuleType("salesintel_dagster.commands.status")
+module.status = status
+sys.modules[module.__name__] = module
+app.main(["status"])
+"""
+
+
+def test_a_full_disk_under_dagsters_instance_is_one_sentence_and_exit_code_1():
+    """J9: the error of SQLAlchemy as SQLite makes it; it was a traceback of 300 lines with the statement in it."""
+    done = subprocess.run([sys.executable, "-c", FULL_INSTANCE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("salesintel: the database of Dagster's instance: database or disk is full (")
+    assert done.stderr.count("\n") == 1
+
+
 def test_dagsters_own_spelling_is_understood():
     assert set(ALSO_CALLED.values()) <= set(COMMANDS)
     assert "Export one day or a range of days" in call("materialize", "--help").out

@@ -83,6 +83,9 @@ def test_status_exits_with_1_where_a_day_failed_is_missing_or_has_a_silent_run(s
     assert (nothing.code, nothing.out.count("not exported")) == (0, 7)
     assert f"salesintel materialise {YESTERDAY}" in nothing.out
     assert stage.call("status", YESTERDAY.isoformat()).code == 1
+    today = stage.call("status", (YESTERDAY + timedelta(days=1)).isoformat())
+    assert (today.code, "materialise" in today.out) == (1, False), "it would be refused"
+    assert "has not ended yet" in today.out
 
     stage.record(_record(YESTERDAY, RunState.SUCCEEDED))
     good = stage.call("status", YESTERDAY.isoformat(), "--json")

@@ -258,10 +258,11 @@ def test_own_sales_and_photos_go_the_same_way(home: Path, tmp_path: Path):
     sales = tmp_path / "mine.csv"
     sales.write_text(
         "sale_id,product_id,category,sold_price,sold_at,currency\n"
+        "OWN-0,P-0,lamp,99.50,2023-04-28T10:00:00Z,EUR\n"
         "OWN-1,P-1,lamp,12.50,2023-05-01T10:00:00Z,EUR\n"
         "OWN-2,P-2,lamp,17.50,2023-05-03T10:00:00Z,EUR\n"
     )
-    answer = child("demo", "--sales", str(sales), home=home)
+    answer = child("demo", "--sales", str(sales), "--days", "2", home=home)
     assert answer.code == 0, answer.err
     assert [line[:10] for line in answer.out.splitlines() if "SUCCEEDED" in line] == [
         "2023-05-01",
@@ -270,11 +271,16 @@ def test_own_sales_and_photos_go_the_same_way(home: Path, tmp_path: Path):
     ]
     assert "lamp          2          15.00  EUR" in answer.out
     kept = json.loads((home / "settings.json").read_text())
-    assert kept == {"SALESINTEL_FIRST_DAY": "2023-05-01"}, "the UI would not show these days"
+    assert kept == {"SALESINTEL_FIRST_DAY": "2023-04-28"}, (
+        "the UI would not show these days, or not all that are loaded"
+    )
 
 
 def _signalled(number: signal.Signals, *first_days: date, home: Path) -> list[Answer]:
-    """Start an export of 50 days from each of `first_days` and send the signal when all have done their first."""
+    """Start an export of 50 days from each of `first_days` and send the signal when all have done their first.
+
+    It goes to all processes of the group, as a terminal sends Ctrl-C.
+    """
     with contextlib.ExitStack() as stack:
         started = [
             stack.enter_context(
@@ -284,6 +290,7 @@ def _signalled(number: signal.Signals, *first_days: date, home: Path) -> list[An
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
+                    start_new_session=True,
                 )
             )
             for day in first_days
@@ -293,7 +300,7 @@ def _signalled(number: signal.Signals, *first_days: date, home: Path) -> list[An
             for process, day in zip(started, first_days, strict=True)
         ]
         for process in started:
-            process.send_signal(number)
+            os.killpg(process.pid, number)
         ended = [process.communicate(timeout=TIMEOUT_SECONDS) for process in started]
         return [
             Answer(process.returncode, out, begin + err)

@@ -79,6 +79,12 @@ def test_one_bad_day_of_28_fails_alone_is_named_and_is_all_that_a_rerun_does(exp
     assert [window.day for window in export.world.source.reads[28:]] == [BAD]
 
 
+def test_checks_that_the_ui_starts_without_a_day_say_what_to_do_instead(export: DagsterExport):
+    run = export.run(checks=[(SMARTGO_SALES, "table_ids_are_unique")])
+    assert run.reason.startswith("This run names no day")
+    assert "Materialise the day instead" in run.reason
+
+
 def test_two_bad_days_are_both_named(export: DagsterExport):
     """A10"""
     sell(export, DAYS[:4])

@@ -54,7 +54,7 @@ class DagsterExport:
     ) -> Run:
         """Run the job over the range of `days`: all of it, some `assets` with their checks, or some `checks` alone.
 
-        A check is (asset, name); `config` is the step's.
+        A check is (asset, name); `config` is the step's. Without `days` the run names none.
         """
         job = self.definitions.resolve_job_def(JOB)
         if checks is not None:
@@ -65,7 +65,7 @@ class DagsterExport:
         result = job.execute_in_process(
             instance=self.instance,
             raise_on_error=False,
-            tags={RANGE_START: days[0].isoformat(), RANGE_END: days[-1].isoformat()},
+            tags={RANGE_START: days[0].isoformat(), RANGE_END: days[-1].isoformat()} if days else {},
             run_config={**QUIET, "ops": {STEP: {"config": config}}},
         )
         return Run(result)

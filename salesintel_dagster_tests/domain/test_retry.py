@@ -43,6 +43,14 @@ def test_retry_after_is_a_lower_bound_and_one_past_the_deadline_gives_up_at_once
     assert policy.wait_seconds(1, 0.0, 0.0, retry_after_seconds=3600.0) is None
 
 
+@given(jitter=SHARES)
+def test_jitter_never_gives_up_a_wait_that_the_deadline_leaves_room_for(jitter: float):
+    """B12: of hosts that said 25 s every fifth was given up, since 25 s and a fifth of jitter are more than 30."""
+    wait = RetryPolicy(deadline_seconds=30.0).wait_seconds(1, 0.0, jitter, retry_after_seconds=25.0)
+    assert wait is not None
+    assert 25.0 <= wait < 30.0
+
+
 @pytest.mark.parametrize("junk", [math.nan, -5.0, math.inf])
 def test_a_senseless_retry_after_never_makes_a_wait_shorter_or_endless(junk: float):
     assert RetryPolicy().wait_seconds(1, 0.0, 0.0, retry_after_seconds=junk) in {1.0, None}
