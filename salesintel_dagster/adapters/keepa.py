@@ -79,7 +79,7 @@ class KeepaProvider(EnrichmentProvider):
         self._clock = clock
         self._redact = Redaction((key,))
         local = frozenset({self._target.pair}) if self._name == LOCAL_NAME else frozenset()
-        self._sockets = PinnedSockets(local, clock)
+        self._sockets = PinnedSockets(local, clock, are_trusted=True)
 
     @property
     def name(self) -> str:
@@ -141,7 +141,8 @@ class KeepaProvider(EnrichmentProvider):
         return self._request(opened, self._reader(opened, deadline), head, deadline)
 
     def _reader(self, connection: Connection, deadline: float) -> BoundedReader:
-        return BoundedReader(connection, deadline, self._clock, self._max_bytes + MAX_OVERHEAD_BYTES)
+        limit = self._max_bytes + MAX_OVERHEAD_BYTES
+        return BoundedReader(connection, deadline, self._clock, limit, is_trusted=True)
 
     def _request(
         self, connection: Connection, reader: BoundedReader, head: bytes, deadline: float

@@ -61,19 +61,24 @@ def tls_to_strangers() -> ssl.SSLContext:
 
 
 class PinnedSockets:
-    """Opens and keeps sockets by origin. `allowed_pairs` are the `host:port` that may be private addresses."""
+    """Opens and keeps sockets by origin. `allowed_pairs` are the `host:port` that may be private addresses.
 
-    def __init__(
+    `are_trusted` says that the hosts are an operator's and not a stranger's: they choose ciphers and pieces freely.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a test or the owner chooses, all by name
         self,
         allowed_pairs: frozenset[str],
         clock: Clock,
         *,
+        are_trusted: bool = False,
         resolve: Resolve = system_resolve,
         connect: Connect = system_connect,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._allowed = allowed_pairs
         self._clock = clock
+        self._are_trusted = are_trusted
         self._resolve = resolve
         self._connect = connect
         self._tls = tls
@@ -102,7 +107,7 @@ class PinnedSockets:
             return plain
         try:
             plain.settimeout(self._remaining(deadline))
-            return TlsStream(plain, self._context(), url.host, self._clock)
+            return TlsStream(plain, self._context(), url.host, self._clock, is_trusted=self._are_trusted)
         except BaseException:
             plain.close()
             raise
@@ -163,7 +168,7 @@ class PinnedSockets:
     def _context(self) -> ssl.SSLContext:
         with self._lock:
             if self._tls is None:
-                self._tls = tls_to_strangers()
+                self._tls = ssl.create_default_context() if self._are_trusted else tls_to_strangers()
             return self._tls
 
 
@@ -175,15 +180,19 @@ class BoundedReader(io.RawIOBase):
     """A socket as `http.client.HTTPResponse` reads it: one deadline and one byte limit over head and body together.
 
     A socket's timeout is no deadline: a host that sends a byte every second would never run into it. So each
-    receive gets only what is left of the time.
+    receive gets only what is left of the time. A stranger's answer may not come in countless pieces either; a page of
+    JSON from a trusted host may, each of its rows sent as it is read.
     """
 
-    def __init__(self, source: Connection, deadline: float, clock: Clock, max_bytes: int) -> None:
+    def __init__(
+        self, source: Connection, deadline: float, clock: Clock, max_bytes: int, *, is_trusted: bool = False
+    ) -> None:
         super().__init__()
         self._source = source
         self._deadline = deadline
         self._clock = clock
         self._left = max_bytes
+        self._bytes_a_receive = 0 if is_trusted else BYTES_A_RECEIVE
         self._room_for_receives = FREE_RECEIVES * BYTES_A_RECEIVE
         self.has_received = False
         """Whether a byte has come."""
@@ -208,7 +217,7 @@ class BoundedReader(io.RawIOBase):
         self._source.settimeout(remaining)
         received = self._source.recv_into(buffer)
         self._left -= received
-        self._room_for_receives += received - BYTES_A_RECEIVE
+        self._room_for_receives += received - self._bytes_a_receive
         self.has_received |= received > 0
         if self._left < 0:
             raise TooManyBytes

@@ -105,7 +105,8 @@ class RestClient:
             raise SourceRefused(
                 f"{self._place}: the file of trusted certificates (sslrootcert) cannot be read"
             ) from None
-        return PinnedSockets(frozenset({self._target(self._parameters.url).pair}), self._clock, tls=tls)
+        pair = self._target(self._parameters.url).pair
+        return PinnedSockets(frozenset({pair}), self._clock, are_trusted=True, tls=tls)
 
     def _with_retries(self, url: str, deadline: float) -> Answer | str:
         began = self._clock.monotonic()
@@ -145,7 +146,7 @@ class RestClient:
         with self._sockets.open(target, ends_at) as connection:
             connection.settimeout(max(ends_at - self._clock.monotonic(), 0.001))
             connection.sendall(self._head(target))
-            reader = BoundedReader(connection, ends_at, self._clock, limit)
+            reader = BoundedReader(connection, ends_at, self._clock, limit, is_trusted=True)
             response = BoundedResponse(reader)
             try:
                 response.begin()

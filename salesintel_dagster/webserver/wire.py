@@ -20,7 +20,7 @@ from salesintel_dagster.webserver.guard import App
 REQUEST_SECONDS = 20.0
 """A connection on which nothing whole was asked for so long, and nothing is being answered, is closed."""
 READ_SECONDS = 60.0
-"""A reader that has not taken for so long what was written to it, one answer or one piece of it, is cut off."""
+"""A reader that takes nothing for so long of what was written to it is cut off."""
 MAX_HEAD_BYTES = 64 * 1024
 UNTOLD = frozenset(
     {
@@ -47,27 +47,62 @@ class _ImpatientWriter(asyncio.Protocol):
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=0)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        super().connection_lost(exc)
+        self.forget()
+
     def pause_writing(self) -> None:
         """Begin to wait for the reader."""
         super().pause_writing()
-        self._cut = self.loop.call_later(self.read_seconds, self.transport.abort)
+        self._wait_for_reader()
 
     def resume_writing(self) -> None:
-        """All was read, or the connection ended."""
+        """All was taken."""
         super().resume_writing()
         if self._cut is not None:
             self._cut.cancel()
+
+    def forget(self) -> None:
+        """End every timer: it keeps the connection in memory, and all that came by it."""
+        if self._cut is not None:
+            self._cut.cancel()
+
+    def _wait_for_reader(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        self._cut = self.loop.call_later(self.read_seconds, self._look_at_reader, unread)
+
+    def _look_at_reader(self, unread: int) -> None:
+        if self.transport.get_write_buffer_size() < unread:
+            self._wait_for_reader()  # slow: Dagster gives an answer in one piece, however large
+        else:
+            self.transport.abort()
 
 
 class ImpatientProtocol(_ImpatientWriter, H11Protocol):
     """Closes a connection whose next request does not arrive whole."""
 
     request_seconds = REQUEST_SECONDS
+    _next_look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to look."""
         super().connection_made(transport)
         self._look_again()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Leave the waiting to the websocket, which nobody told of what is unread by now."""
+        super().handle_websocket_upgrade(event)
+        self.forget()
+        if self.transport.get_write_buffer_size() > 0:
+            self.transport.get_protocol().pause_writing()
+
+    def forget(self) -> None:
+        """Look no more either."""
+        super().forget()
+        self._unset_keepalive_if_required()
+        if self._next_look is not None:
+            self._next_look.cancel()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be read; where an answer has begun, end it: uvicorn's attempt at two is a traceback."""
@@ -78,11 +113,11 @@ class ImpatientProtocol(_ImpatientWriter, H11Protocol):
         self.transport.close()
 
     def _look_again(self) -> None:
-        self.loop.call_later(self.request_seconds, self._look, self.cycle)
+        self._next_look = self.loop.call_later(self.request_seconds, self._look, self.cycle)
 
     def _look(self, seen: object) -> None:
-        if self.transport.is_closing() or self.transport.get_protocol() is not self:
-            return  # ended, or a websocket's by now
+        if self.transport.is_closing():
+            return
         answers = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
         if self.cycle is seen and not answers:
             self.transport.close()

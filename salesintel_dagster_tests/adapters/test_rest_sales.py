@@ -409,6 +409,24 @@ def test_the_certificate_is_checked(tmp_path: Path):
         assert len(api.seen) == 1
 
 
+def test_a_page_in_many_small_pieces_is_taken(tmp_path: Path):
+    """I7, for an API: each row that is flushed is a TLS record. A stranger may not send so many, an operator may."""
+    authority = Authority(tmp_path)
+
+    def in_pieces(handler: Handler) -> None:
+        pieces = [b'{"data": []', *[b" " * 20] * 8_000, b"}"]
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(sum(map(len, pieces))))
+        handler.end_headers()
+        for piece in pieces:
+            handler.wfile.write(piece)
+
+    with sales_api(authority.signed("api", "IP:127.0.0.1").server_context()) as api:
+        api.script = [in_pieces]
+        assert _rows(ApiShop(api).source(Waits().clock, sslrootcert=str(authority.file))) == []
+        assert len(api.seen) == 1
+
+
 def test_an_address_of_a_clouds_metadata_is_not_asked():
     parameters = RestParameters("https://169.254.169.254/{from}/{to}", TOKEN)
     said = _failure(RestSource(parameters, RestMapping(tenant=TENANT), "EUR"), SourceRefused)
