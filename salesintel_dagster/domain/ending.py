@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 
-STOP_SECONDS = 8.0
+STOP_SECONDS = 4.0
 """From the signal to the end of the process."""
-KILL_SECONDS = 10.0
-"""From the signal to the SIGKILL by whoever supervises the process: later than its own end."""
+KILL_SECONDS = 4.5
+"""From the signal to the SIGKILL by whoever supervises the process: later than its own end. `up` ends in twice as
+long at most, Dagster first and the world that its runs write into after it."""
 
 
 def end_for_certain() -> None:

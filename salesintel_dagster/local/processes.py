@@ -124,7 +124,7 @@ class Supervisor:
                 self._changed.wait(left)
 
     def stop(self) -> None:
-        """Stop every child: first by its stop signal, after ten seconds by SIGKILL. May be called twice."""
+        """Stop every child: first by its stop signal, after KILL_SECONDS by SIGKILL. May be called twice."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
