@@ -62,6 +62,21 @@ EVENTS = """
 query ($id: ID!) {
   runOrError(runId: $id) { ... on Run { eventConnection(limit: 1000) { events { __typename } } } }
 }"""
+OTHER = """
+import dagster as dg
+
+@dg.asset
+def fine() -> None: ...
+
+@dg.sensor(target=[fine], minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+def looks():
+    return dg.SkipReason("nothing to do")
+
+defs = dg.Definitions(assets=[fine], sensors=[looks])
+"""
+TICKED = """{ sensorOrError(sensorSelector: {
+    repositoryLocationName: "other", repositoryName: "__repository__", sensorName: "looks"
+}) { ... on Sensor { sensorState { ticks(limit: 1) { status } } } } }"""
 LOCATIONS = """
 { workspaceOrError { ... on Workspace { locationEntries {
   name
@@ -170,7 +185,7 @@ def test_a_stack_with_a_bad_setting_refuses_and_names_it(backfilled: Backfilled,
 
 def test_a_location_that_does_not_load_is_told_in_the_ui_and_another_one_works(tmp_path: Path):
     """J7"""
-    (tmp_path / "other.py").write_text("import dagster as dg\n\n@dg.asset\ndef fine() -> None: ...\n")
+    (tmp_path / "other.py").write_text(OTHER)
     (tmp_path / "workspace.yaml").write_text(
         "load_from:\n"
         "  - python_module: {module_name: salesintel_dagster.definitions, location_name: ours}\n"
@@ -180,25 +195,34 @@ def test_a_location_that_does_not_load_is_told_in_the_ui_and_another_one_works(t
     home.mkdir()
     shutil.copyfile(SHIPPED, home / "dagster.yaml")
     port = free_port()
-    words = ("-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(tmp_path / "workspace.yaml"))
+    webserver = ("dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", "workspace.yaml")
+    daemon = ("dagster._daemon", "run", "-w", "workspace.yaml")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "DAGSTER_HOME": str(home), "SALESINTEL_IMAGE_RETRIES": "many"}
     with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen([sys.executable, *words], env=environment, stdout=log, stderr=log, cwd=tmp_path)
+        servers = [
+            subprocess.Popen([sys.executable, "-m", *words], env=environment, stdout=log, stderr=log, cwd=tmp_path)
+            for words in (webserver, daemon)
+        ]
     below: list[psutil.Process] = []
     try:
         url = f"http://127.0.0.1:{port}"
         eventually(lambda: serves(url), "the webserver", 60)
-        below = psutil.Process(server.pid).children(recursive=True)
         entries = graphql(url, LOCATIONS)["workspaceOrError"]["locationEntries"]
         found = {entry["name"]: entry["locationOrLoadError"] for entry in entries}
         assert found["ours"]["__typename"] == "PythonError"
         told = " ".join(link["error"]["message"] for link in found["ours"]["errorChain"])
         assert "SALESINTEL_IMAGE_RETRIES: Input should be a valid integer" in told
         assert found["other"]["__typename"] == "RepositoryLocation"
-        assert server.poll() is None
+        eventually(
+            lambda: graphql(url, TICKED)["sensorOrError"]["sensorState"]["ticks"], "a tick of the other one's", 60
+        )
+        below = [child for server in servers for child in psutil.Process(server.pid).children(recursive=True)]
+        assert [server.poll() for server in servers] == [None, None]
     finally:
-        server.terminate()
-        server.wait(20)
+        for server in servers:
+            server.terminate()
+        for server in servers:
+            server.wait(20)
         for left in below:
             if is_alive(left):
                 left.kill()
