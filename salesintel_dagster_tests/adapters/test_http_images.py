@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from shutil import which
@@ -23,6 +23,7 @@ from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import ImageFailure, ImageRefused, ImageTransient
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher
+from salesintel_dagster_tests.fakes.clocks import SetClock
 from salesintel_dagster_tests.fakes.hostile_server import Answer, HostileServer, drip, response
 from salesintel_dagster_tests.fakes.images import ScriptedImages, picture
 
@@ -513,6 +514,21 @@ def test_no_more_idle_connections_are_kept_than_the_limit(server: HostileServer)
     for n in range(MAX_IDLE_SOCKETS + 10):
         fetcher.fetch(f"http://host{n}.example.com/a", DEADLINE)
     assert len(sockets._idle) == MAX_IDLE_SOCKETS
+    fetcher.close()
+
+
+def test_a_socket_that_was_idle_for_long_is_not_used_again(server: HostileServer) -> None:
+    """B13: a firewall may have forgotten it without a word, and the picture would be lost with the deadline."""
+    time_of = SetClock()
+    pairs = frozenset({server.pair})
+    fetcher = HttpImageFetcher(max_bytes=MAX_BYTES, max_pixels=1_000, allowed_private=pairs, clock=time_of.clock)
+    url = server.url("/a", response(picture()))
+    connections = []
+    for idle_seconds in (0, 29, 31):
+        time_of.at += timedelta(seconds=idle_seconds)
+        fetcher.fetch(url, DEADLINE)
+        connections.append(server.connections)
+    assert connections == [1, 1, 2]
     fetcher.close()
 
 
