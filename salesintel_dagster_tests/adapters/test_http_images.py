@@ -340,6 +340,15 @@ def test_a_content_encoding_nobody_asked_for_is_refused(
     assert failure(fetcher, url).status is ImageStatus.NOT_AN_IMAGE
 
 
+@pytest.mark.parametrize("encoding", ["", "identity", "base64", "aws-chunked", "UTF-8", "binary"])
+def test_a_content_encoding_that_packs_nothing_is_of_no_account(
+    server: HostileServer, fetcher: HttpImageFetcher, encoding: str
+) -> None:
+    """B7: stores keep what an uploader wrote; a browser shows the picture."""
+    url = server.url("/", response(picture(), "200 OK", f"Content-Encoding: {encoding}"))
+    assert fetcher.fetch(url, DEADLINE).data == picture()
+
+
 def test_redirects_are_followed_three_times(server: HostileServer, fetcher: HttpImageFetcher) -> None:
     """B3"""
     for hop in range(4):
