@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from salesintel_dagster.adapters.tls_stream import TlsStream
 from salesintel_dagster.domain.clock import Clock
-from salesintel_dagster.domain.image_urls import ImageUrl, check_addresses
+from salesintel_dagster.domain.image_urls import ImageUrl, addresses_to_try, check_addresses
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -27,7 +27,6 @@ MAX_IDLE_SOCKETS = 64
 """Kept alive over all hosts; a day of many hosts must not use up file descriptors."""
 MAX_IDLE_SECONDS = 30.0
 """Firewalls forget a silent one without a word, after minutes: what is asked on it is lost with all its time."""
-MAX_ADDRESSES_TRIED = 3
 CIPHERS = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!SHA1:!AESCCM"
 """Python's own without DHE, which browsers gave up in 2017: a host that chooses 10,000 bits for it costs 0.6 s of a
 core each time it is connected to, and itself nothing."""
@@ -110,7 +109,7 @@ class PinnedSockets:
         """Resolve, check, connect. Raises ImageRefused for an address we do not visit, OSError, TimeoutError."""
         addresses = [url.literal_address] if url.literal_address else self._resolved(url, deadline)
         check_addresses(url, addresses, self._allowed)
-        plain = self._connected(addresses[:MAX_ADDRESSES_TRIED], url.port, deadline)
+        plain = self._connected(addresses_to_try(addresses), url.port, deadline)
         if url.scheme == "http":
             return plain
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import struct
@@ -523,6 +524,25 @@ def test_no_more_idle_connections_are_kept_than_the_limit(server: HostileServer)
     for n in range(MAX_IDLE_SOCKETS + 10):
         fetcher.fetch(f"http://host{n}.example.com/a", DEADLINE)
     assert len(sockets._idle) == MAX_IDLE_SOCKETS
+    fetcher.close()
+
+
+def test_where_one_family_of_addresses_leads_nowhere_the_other_is_tried(server: HostileServer) -> None:
+    """B13: a CDN tells eight addresses of IPv6 first, and only three are tried."""
+    tried: list[str] = []
+
+    def connect(address: str, _port: int, seconds: float) -> socket.socket:
+        tried.append(address)
+        if ":" in address:
+            raise OSError(errno.ENETUNREACH, "no route")
+        return system_connect("127.0.0.1", server.port, seconds)
+
+    told = [*(f"2600:9000::{n}" for n in range(1, 9)), "93.184.216.34"]
+    sockets = PinnedSockets(frozenset(), SYSTEM_CLOCK, resolve=lambda _host, _port: told, connect=connect)
+    fetcher = make_fetcher(server, sockets=sockets)
+    server.url("/a", response(picture()))
+    assert fetcher.fetch("http://images.example.com/a", DEADLINE).data == picture()
+    assert tried == ["2600:9000::1", "93.184.216.34"]
     fetcher.close()
 
 
