@@ -2,12 +2,16 @@
 
 `http.client` hands a head to the email parser, which looks for a multipart boundary: a Content-Type of 64 KB took 2 s
 of a core, one of 256 KB in folded lines 16 times that, and no deadline is looked at meanwhile. Nobody reads it here.
+It also takes a line that is no header for the end of the head, and a 103 for the answer: the length of what follows is
+lost, or what follows is taken for the answer to the next request.
 """
 
 from __future__ import annotations
 
 import http.client
 import io
+import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 from salesintel_dagster.adapters.pinned_sockets import BoundedReader
@@ -20,13 +24,14 @@ MAX_HEADERS = 100
 """Both as `http.client` has them."""
 
 _PROTOCOL = b"HTTP/"
-_INTERIM = b"100"
+_INTERIM = re.compile(rb"HTTP/\S+\s+1[0-9][0-9](?:\s|$)")
+_NAME = re.compile(rb"[!-9;-~]+(?=:)")
 _UNREAD = b"content-type"
 _FOLDED = (b" ", b"\t")
 
 
 class BoundedResponse(http.client.HTTPResponse):
-    """The answer to a GET; of its headers Content-Type and folded lines are missing."""
+    """The answer to a GET; of its headers Content-Type is missing, and what is none."""
 
     def __init__(self, reader: BoundedReader) -> None:
         super().__init__(cast("socket.socket", reader), method="GET")
@@ -39,6 +44,8 @@ class BoundedResponse(http.client.HTTPResponse):
             super().begin()
         finally:
             self.fp = body
+        told = [*self.headers.get_all("Content-Length", []), *self.headers.get_all("Transfer-Encoding", [])]
+        self.will_close |= len(told) > 1 or self.status < HTTPStatus.OK  # another reader would end it elsewhere
 
 
 def _head(answer: io.BufferedReader) -> bytes:
@@ -46,18 +53,25 @@ def _head(answer: io.BufferedReader) -> bytes:
     while answer.peek(1):
         status = _line(answer)
         headers = _headers(answer) if status.startswith(_PROTOCOL) else []
-        if status.split(None, 2)[1:2] != [_INTERIM]:
+        if not _INTERIM.match(status):
             return b"\r\n".join([status, *headers, b"", b""])
     return b""
 
 
 def _headers(answer: io.BufferedReader) -> list[bytes]:
     headers: list[bytes] = []
+    is_read = False
     for _ in range(MAX_HEADERS):
         line = _line(answer)
         if not line:
             return headers
-        if not line.startswith(_FOLDED) and line.partition(b":")[0].lower() != _UNREAD:
+        if line.startswith(_FOLDED):
+            if is_read:
+                headers[-1] += line
+            continue
+        name = _NAME.match(line)
+        is_read = name is not None and name[0].lower() != _UNREAD
+        if is_read:
             headers.append(line)
     raise http.client.HTTPException(f"got more than {MAX_HEADERS} headers")
 

@@ -38,6 +38,8 @@ MAX_DRAINED_BYTES = 16 * 1024
 USER_AGENT = "salesintel-dagster/0.1 (+image export)"
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PACKED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
+"""Content encodings. Object stores also tell `aws-chunked`, `base64` or an empty one of a plain picture."""
 _UNRESOLVABLE = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
@@ -99,8 +101,7 @@ class HttpImageFetcher(ImageFetcher):
             raise kind(ImageStatus.CONNECTION_ERROR, f"{target.host} does not resolve") from None
         except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
             # The standard library's parsers let go a ValueError at a negative chunk or a boundary of 5,000 digits.
-            reason = f"{target.host}: {type(error).__name__}"
-            raise ImageTransient(ImageStatus.CONNECTION_ERROR, reason) from None
+            raise ImageTransient(ImageStatus.CONNECTION_ERROR, f"{target.host}: {type(error).__name__}") from None
 
     def _exchange(self, target: ImageUrl, deadline: float) -> bytes | str:
         kept = self._sockets.kept(target)
@@ -150,8 +151,7 @@ class HttpImageFetcher(ImageFetcher):
             return location.encode("latin-1", "replace").decode("utf-8", "replace")
         if response.status != HTTPStatus.OK:
             raise_status(response.status, target.host, _retry_after(response, self._clock.now()))
-        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding != "identity":
+        if not _PACKED.isdisjoint(response.headers.get("Content-Encoding", "").lower().replace(",", " ").split()):
             raise ImageRefused(ImageStatus.NOT_AN_IMAGE, f"{target.host} sent a content encoding nobody asked for")
         return self._body(response, reader)
 

@@ -14,18 +14,19 @@ import threading
 import weakref
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from salesintel_dagster.adapters.tls_stream import TlsStream
 from salesintel_dagster.domain.clock import Clock
-from salesintel_dagster.domain.image_urls import ImageUrl, check_addresses
+from salesintel_dagster.domain.image_urls import ImageUrl, addresses_to_try, check_addresses
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MAX_IDLE_SOCKETS = 64
 """Kept alive over all hosts; a day of many hosts must not use up file descriptors."""
-MAX_ADDRESSES_TRIED = 3
+MAX_IDLE_SECONDS = 30.0
+"""Firewalls forget a silent one without a word, after minutes: what is asked on it is lost with all its time."""
 CIPHERS = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!SHA1:!AESCCM"
 """Python's own without DHE, which browsers gave up in 2017: a host that chooses 10,000 bits for it costs 0.6 s of a
 core each time it is connected to, and itself nothing."""
@@ -60,6 +61,12 @@ def tls_to_strangers() -> ssl.SSLContext:
     return context
 
 
+class _Idle(NamedTuple):
+    origin: tuple[str, str]
+    connection: Connection
+    since: float
+
+
 class PinnedSockets:
     """Opens and keeps sockets by origin. `allowed_pairs` are the `host:port` that may be private addresses.
 
@@ -82,7 +89,7 @@ class PinnedSockets:
         self._resolve = resolve
         self._connect = connect
         self._tls = tls
-        self._idle: list[tuple[tuple[str, str], Connection]] = []
+        self._idle: list[_Idle] = []
         self._lock = threading.Lock()
         weakref.finalize(self, _close_all, self._idle)
 
@@ -93,16 +100,16 @@ class PinnedSockets:
     def kept(self, url: ImageUrl) -> Connection | None:
         """Return a socket that an earlier request to this origin left, if one is still silent and open."""
         while (found := self._take(_origin(url))) is not None:
-            if not _has_news(found):
-                return found
-            found.close()
+            if self._clock.monotonic() - found.since <= MAX_IDLE_SECONDS and not _has_news(found.connection):
+                return found.connection
+            found.connection.close()
         return None
 
     def open(self, url: ImageUrl, deadline: float) -> Connection:
         """Resolve, check, connect. Raises ImageRefused for an address we do not visit, OSError, TimeoutError."""
         addresses = [url.literal_address] if url.literal_address else self._resolved(url, deadline)
         check_addresses(url, addresses, self._allowed)
-        plain = self._connected(addresses[:MAX_ADDRESSES_TRIED], url.port, deadline)
+        plain = self._connected(addresses_to_try(addresses), url.port, deadline)
         if url.scheme == "http":
             return plain
         try:
@@ -115,16 +122,16 @@ class PinnedSockets:
     def keep(self, url: ImageUrl, finished: Connection) -> None:
         """Keep a socket whose answer was read to its end; the oldest is closed when too many are kept."""
         with self._lock:
-            self._idle.append((_origin(url), finished))
-            oldest = self._idle.pop(0)[1] if len(self._idle) > MAX_IDLE_SOCKETS else None
+            self._idle.append(_Idle(_origin(url), finished, self._clock.monotonic()))
+            oldest = self._idle.pop(0) if len(self._idle) > MAX_IDLE_SOCKETS else None
         if oldest is not None:
-            oldest.close()
+            oldest.connection.close()
 
-    def _take(self, origin: tuple[str, str]) -> Connection | None:
+    def _take(self, origin: tuple[str, str]) -> _Idle | None:
         with self._lock:
             for at in range(len(self._idle) - 1, -1, -1):
-                if self._idle[at][0] == origin:
-                    return self._idle.pop(at)[1]
+                if self._idle[at].origin == origin:
+                    return self._idle.pop(at)
         return None
 
     def _resolved(self, url: ImageUrl, deadline: float) -> list[str]:
@@ -237,6 +244,6 @@ def _has_news(idle: Connection) -> bool:
     return bool(poll.poll(0)) or (isinstance(idle, TlsStream) and idle.holds_bytes)
 
 
-def _close_all(idle: list[tuple[tuple[str, str], Connection]]) -> None:
+def _close_all(idle: list[_Idle]) -> None:
     while idle:
-        idle.pop()[1].close()
+        idle.pop().connection.close()

@@ -67,6 +67,8 @@ def _is_bad(record: Progress) -> bool:
 
 
 def _tell_more(found: dict[date, Progress | None], today: date, *, errors: bool) -> None:
+    from salesintel_dagster.commands.output import printable  # noqa: PLC0415 - after --help
+
     missing = [day for day, record in found.items() if record is None]
     if missing and missing[-1] >= today:
         click.echo(f"\n{missing[-1]} has not ended yet; a day is exported in the night after it.")
@@ -74,6 +76,6 @@ def _tell_more(found: dict[date, Progress | None], today: date, *, errors: bool)
         click.echo(f"\nTo export a day that is missing: salesintel materialise {missing[-1]}")
     for record in found.values() if errors else ():
         if record is not None and record.errors:
-            click.echo("\n".join(f"  {error}" for error in record.errors))
+            click.echo("\n".join(f"  {printable(error)}" for error in record.errors))
             if record.error_count > len(record.errors):
                 click.echo(f"  ... and {record.error_count - len(record.errors)} more")

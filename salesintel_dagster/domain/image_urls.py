@@ -19,6 +19,7 @@ from salesintel_dagster.domain.sale import MAX_URL_BYTES
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_HOST_CHARACTERS = 253
+MAX_ADDRESSES_TRIED = 3
 HIGHEST_CONTROL_CHARACTER = " "
 DELETE_CHARACTER = "\x7f"
 
@@ -164,6 +165,13 @@ def check_addresses(url: ImageUrl, addresses: list[str], allowed_pairs: frozense
     permitted = {AddressKind.PUBLIC, AddressKind.PRIVATE} if url.pair in allowed_pairs else {AddressKind.PUBLIC}
     if not kinds <= permitted:
         raise _refused(f"{url.host} has an address that is not public")
+
+
+def addresses_to_try(addresses: list[str]) -> list[str]:
+    """Return the first few addresses, one of each family at least: where IPv6 leads nowhere a CDN's first eight do."""
+    first = addresses[0]
+    other = next((address for address in addresses if (":" in address) != (":" in first)), first)
+    return list(dict.fromkeys((first, other, *addresses)))[:MAX_ADDRESSES_TRIED]
 
 
 def _refused(rule: str) -> ImageRefused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import struct
@@ -11,7 +12,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from shutil import which
@@ -24,6 +25,7 @@ from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import ImageFailure, ImageRefused, ImageTransient
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster.domain.ports import FetchedImage, ImageFetcher
+from salesintel_dagster_tests.fakes.clocks import SetClock
 from salesintel_dagster_tests.fakes.hostile_server import Answer, HostileServer, drip, response
 from salesintel_dagster_tests.fakes.images import ScriptedImages, picture
 
@@ -340,6 +342,15 @@ def test_a_content_encoding_nobody_asked_for_is_refused(
     assert failure(fetcher, url).status is ImageStatus.NOT_AN_IMAGE
 
 
+@pytest.mark.parametrize("encoding", ["", "identity", "base64", "aws-chunked", "UTF-8", "binary"])
+def test_a_content_encoding_that_packs_nothing_is_of_no_account(
+    server: HostileServer, fetcher: HttpImageFetcher, encoding: str
+) -> None:
+    """B7: stores keep what an uploader wrote; a browser shows the picture."""
+    url = server.url("/", response(picture(), "200 OK", f"Content-Encoding: {encoding}"))
+    assert fetcher.fetch(url, DEADLINE).data == picture()
+
+
 def test_redirects_are_followed_three_times(server: HostileServer, fetcher: HttpImageFetcher) -> None:
     """B3"""
     for hop in range(4):
@@ -543,6 +554,40 @@ def test_no_more_idle_connections_are_kept_than_the_limit(server: HostileServer)
     for n in range(MAX_IDLE_SOCKETS + 10):
         fetcher.fetch(f"http://host{n}.example.com/a", DEADLINE)
     assert len(sockets._idle) == MAX_IDLE_SOCKETS
+    fetcher.close()
+
+
+def test_where_one_family_of_addresses_leads_nowhere_the_other_is_tried(server: HostileServer) -> None:
+    """B13: a CDN tells eight addresses of IPv6 first, and only three are tried."""
+    tried: list[str] = []
+
+    def connect(address: str, _port: int, seconds: float) -> socket.socket:
+        tried.append(address)
+        if ":" in address:
+            raise OSError(errno.ENETUNREACH, "no route")
+        return system_connect("127.0.0.1", server.port, seconds)
+
+    told = [*(f"2600:9000::{n}" for n in range(1, 9)), "93.184.216.34"]
+    sockets = PinnedSockets(frozenset(), SYSTEM_CLOCK, resolve=lambda _host, _port: told, connect=connect)
+    fetcher = make_fetcher(server, sockets=sockets)
+    server.url("/a", response(picture()))
+    assert fetcher.fetch("http://images.example.com/a", DEADLINE).data == picture()
+    assert tried == ["2600:9000::1", "93.184.216.34"]
+    fetcher.close()
+
+
+def test_a_socket_that_was_idle_for_long_is_not_used_again(server: HostileServer) -> None:
+    """B13: a firewall may have forgotten it without a word, and the picture would be lost with the deadline."""
+    time_of = SetClock()
+    pairs = frozenset({server.pair})
+    fetcher = HttpImageFetcher(max_bytes=MAX_BYTES, max_pixels=1_000, allowed_private=pairs, clock=time_of.clock)
+    url = server.url("/a", response(picture()))
+    connections = []
+    for idle_seconds in (0, 29, 31):
+        time_of.at += timedelta(seconds=idle_seconds)
+        fetcher.fetch(url, DEADLINE)
+        connections.append(server.connections)
+    assert connections == [1, 1, 2]
     fetcher.close()
 
 

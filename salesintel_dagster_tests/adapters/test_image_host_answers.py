@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import threading
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -99,6 +101,60 @@ def test_a_content_type_is_not_unpacked(server: HostileServer, fetcher: HttpImag
     began = time.thread_time()
     assert fetcher.fetch(url, 5.0).data == image
     assert time.thread_time() - began < 0.5
+
+
+EARLY = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
+LENGTH = f"Content-Length: {len(picture())}\r\n"
+ODD_HEADS = {
+    "early hints": f"{EARLY}HTTP/1.1 102 Processing\r\n\r\n{OK}{LENGTH}",
+    "a header without a colon": f"{OK}X-Frame-Options DENY\r\n{LENGTH}",
+    "a blank in a name": f"{OK}X Frame: DENY\r\n{LENGTH}",
+    "a blank behind a name": f"{OK}Server : nginx\r\n{LENGTH}",
+    "letters in a name": f"{OK}Sérvér: nginx\r\n{LENGTH}",
+    "a folded header": f"{OK}P3P: a,\r\n\t b\r\n{LENGTH}",
+    "a folded length": OK + LENGTH.replace(":", ":\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_HEADS)
+def test_an_odd_head_of_an_honest_host_is_read(server: HostileServer, fetcher: HttpImageFetcher, name: str):
+    """B5: the length was lost with what is no header, and the picture only came with the deadline."""
+    url = server.url("/a", ODD_HEADS[name].encode() + b"\r\n" + picture())
+    assert [fetcher.fetch(url, 2.0).data == picture() for _ in range(2)] == [True] * 2
+    assert server.connections == 1
+
+
+def test_what_follows_early_hints_is_not_taken_for_the_next_picture(server: HostileServer, fetcher: HttpImageFetcher):
+    """B13: a 103 was the answer, and the connection was asked again before the picture had come."""
+
+    def later(connection: socket.socket) -> None:
+        connection.sendall(EARLY.encode())
+        select.select([connection], [], [], 0.1)
+        connection.sendall(response(picture(1)))
+
+    found = []
+    for url in (server.url("/a", later), server.url("/b", response(picture(2)))):
+        with suppress(ImageRefused):
+            found.append(fetcher.fetch(url, 2.0).data)
+    assert found == [picture(1), picture(2)]
+
+
+TOLD_TWICE = {
+    "two lengths": f"{OK}{LENGTH}{LENGTH}\r\n".encode() + picture(),
+    "a length and chunks": f"{OK}{LENGTH}Transfer-Encoding: chunked\r\n\r\n%x\r\n".encode() % len(picture())
+    + picture()
+    + b"\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", TOLD_TWICE)
+def test_a_connection_that_told_a_length_twice_is_not_used_again(
+    server: HostileServer, fetcher: HttpImageFetcher, name: str
+):
+    """B13: where a host lets a stranger add a header, the rest of his picture would be another's."""
+    url = server.url("/a", TOLD_TWICE[name])
+    assert [fetcher.fetch(url, 2.0).data == picture() for _ in range(2)] == [True] * 2
+    assert server.connections == 2
 
 
 def receives_taken(piece_bytes: int, times: int) -> int:

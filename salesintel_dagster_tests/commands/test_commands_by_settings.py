@@ -91,12 +91,13 @@ def test_status_exits_with_1_where_a_day_failed_is_missing_or_has_a_silent_run(s
     good = stage.call("status", YESTERDAY.isoformat(), "--json")
     assert (good.code, good.json[0]["state"], good.json[0]["sales"]) == (0, "SUCCEEDED", 7)
 
-    errors = tuple(f"SG-{n}: GONE: answered 404" for n in range(50))
+    errors = (*(f"SG-{n}: GONE: answered 404" for n in range(49)), "SG-\x1b]0;owned\x07: GONE: answered 404")
     failed = replace(_record(YESTERDAY, RunState.FAILED, "run-2"), errors=errors, error_count=61)
     stage.record(replace(failed, started_at=failed.started_at + timedelta(seconds=1)))
     bad = stage.call("status", YESTERDAY.isoformat())
     assert bad.code == 1
     assert "  SG-0: GONE: answered 404\n" in bad.out
+    assert "  SG-\\x1b]0;owned\\x07: GONE" in bad.out  # a stranger's id may drive no terminal
     assert "... and 11 more" in bad.out
     week = stage.call("status", "--json")
     assert (week.code, [day["state"] for day in week.json]) == (1, [None] * 6 + ["FAILED"])

@@ -257,13 +257,21 @@ def test_two_frames_or_endless_scans_or_filling_are_refused_before_any_decode() 
     frame = whole[at : at + 2 + struct.unpack_from(">H", whole, at + 2)[0]]
     doubled = whole[:at] + frame + whole[at:]
     progressive = _encoded("progressive")
-    scans = progressive[:-2] + b"\xff\xda" * 100 + progressive[-2:]
+    last_scan = progressive[progressive.rindex(b"\xff\xda") : -2]
+    scans = progressive[:-2] + last_scan * 100 + progressive[-2:]
+    hidden = progressive[:-2] + b"\xff\xfe\0\x04\xff\xd9" + last_scan * 100 + progressive[-2:]
+    between = progressive[:-2] + b"\xff\xfe\0\2" * 20_000 + progressive[-2:]
     colour_by_colour = whole[: whole.index(b"\xff\xda")] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 100 + whole[-2:]
     filled = b"\xff\xd8" + b"\xff" * 20_000 + whole[2:]
-    for data in (doubled, scans, colour_by_colour, filled):
+    for data in (doubled, scans, hidden, between, colour_by_colour, filled):
         with pytest.raises(ImageRefused) as refused:
             read_header(data)
         assert refused.value.status is ImageStatus.NOT_AN_IMAGE
+
+
+def test_a_film_behind_a_progressive_jpeg_does_not_make_scans() -> None:
+    """B8: in 5 MB of anything are 80 that look like one."""
+    assert read_header(_encoded("progressive") + b"\xff\xda" * 100).width == 48
 
 
 def test_a_jpeg_with_all_colours_in_one_scan_is_decoded_no_further() -> None:

@@ -4,6 +4,7 @@ import io
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from salesintel_dagster.domain.errors import StoreUnavailable
 from salesintel_dagster.flows.export.thumbnails import THUMBNAIL_PIXELS, thumbnails
@@ -28,6 +29,17 @@ def shown(data: bytes) -> list[Image.Image]:
 def test_a_picture_becomes_a_small_jpeg_of_the_same_shape(data: bytes):
     [image] = shown(data)
     assert (image.size, image.mode) == ((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS // 2), "RGB")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_nothing_but_pixels_of_a_strangers_picture_is_shown(kind: str):
+    """B8: a comment of 64 KB in each thumbnail made half a megabyte of a day's metadata."""
+    words, out = "canary" * 10_000, io.BytesIO()
+    notes = PngInfo()
+    notes.add_text("comment", words)
+    Image.new("RGB", (400, 200)).save(out, kind, comment=words, pnginfo=notes)
+    [made] = thumbnails(InMemoryObjectStore({"k": out.getvalue()}), ["k"])
+    assert b"canary" not in made
 
 
 def test_a_small_picture_is_not_blown_up():
