@@ -16,13 +16,11 @@ from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.adapters.catalogs import StorageAccess, open_catalog
 from salesintel_dagster.adapters.table_layout import NAMESPACE, SALES_TABLE
 from salesintel_dagster.domain.ports import DayScope, SalesTable
-from salesintel_dagster_tests.fakes import clocks
 from salesintel_dagster_tests.fakes.sales_table import day_scope
 
 SALES = (NAMESPACE, SALES_TABLE)
 RUN = {"salesintel.run-id": "run-1"}
 DAY = day_scope("2026-11-03")
-held_clock = clocks.held_clock
 
 
 def rows(*batches: pa.RecordBatch) -> Callable[[], Iterator[pa.RecordBatch]]:

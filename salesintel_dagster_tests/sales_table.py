@@ -15,10 +15,6 @@ from botocore.awsrequest import AWSResponse
 
 from salesintel_dagster.adapters.aws import AwsClient
 from salesintel_dagster.adapters.infrastructure_request import template
-from salesintel_dagster_tests.fakes import sale_records
-
-DAY = sale_records.DAY
-record = sale_records.record
 
 
 class _Loader(yaml.SafeLoader):

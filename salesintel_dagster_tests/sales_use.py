@@ -15,7 +15,7 @@ from salesintel_dagster.domain.shards import ShardCounts
 from salesintel_dagster.domain.tenancy import CallerContext
 from salesintel_dagster.flows.ttl_backfill import Pace, backfill_ttl
 from salesintel_dagster_tests.fakes.clocks import SetClock
-from salesintel_dagster_tests.sales_table import record
+from salesintel_dagster_tests.fakes.sale_records import record
 
 
 def use_everything(client: AwsClient, table_name: str) -> None:

@@ -16,8 +16,9 @@ from salesintel_dagster.adapters.lakehouse import IcebergSalesTable
 from salesintel_dagster.adapters.table_upkeep import IcebergTableKeeper
 from salesintel_dagster.domain.ports import DayScope
 from salesintel_dagster.domain.upkeep import StepDone, Survey, UpkeepRules
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.sales_table import day_scope, sale_rows
-from salesintel_dagster_tests.lakes import RUN, SALES, held_clock, rows
+from salesintel_dagster_tests.lakes import RUN, SALES, rows
 
 RULES = UpkeepRules(keep_snapshots=2, full_file_rows=100)
 TWO = ("a", "b")

@@ -21,7 +21,8 @@ from salesintel_dagster.domain.calendar import Season
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.shards import ShardCounts
 from salesintel_dagster.domain.tenancy import CallerContext
-from salesintel_dagster_tests.sales_table import DAY, calls_seen, make_table, record, table_properties
+from salesintel_dagster_tests.fakes.sale_records import DAY, record
+from salesintel_dagster_tests.sales_table import calls_seen, make_table, table_properties
 
 WORD = re.compile(r"[#A-Za-z_][A-Za-z0-9_]*")
 GRAMMAR = {"AND", "OR", "NOT", "BETWEEN", "IN", "attribute_exists", "attribute_not_exists", "begins_with", "size"}

@@ -12,8 +12,9 @@ from salesintel_dagster.adapters.lakehouse import IcebergSalesTable
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import TableUnavailable
 from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.sales_table import sale_rows
-from salesintel_dagster_tests.lakes import DAY, RUN, access_to, held_clock, rows
+from salesintel_dagster_tests.lakes import DAY, RUN, access_to, rows
 
 ONCE = RetryPolicy(retries=0)
 PASSWORD = "canary-password"

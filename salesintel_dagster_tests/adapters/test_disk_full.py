@@ -15,9 +15,10 @@ import pytest
 from salesintel_dagster.adapters.folder_store import FolderObjectStore
 from salesintel_dagster.adapters.lakehouse import IcebergSalesTable
 from salesintel_dagster.flows.export.backfill import DayFailed
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.export_parts import FakeExport
 from salesintel_dagster_tests.fakes.sales_table import day_scope
-from salesintel_dagster_tests.lakes import held_clock, ids, local_catalog
+from salesintel_dagster_tests.lakes import ids, local_catalog
 
 BEFORE, FULL = date(2026, 11, 3), date(2026, 11, 4)
 SIZE_MB = 24

@@ -29,9 +29,10 @@ from salesintel_dagster.domain.enrichment.product import CatalogProduct, LookUpK
 from salesintel_dagster.domain.enrichment.rows import ENRICHMENT_SCHEMA, RowSource, row, table_of
 from salesintel_dagster.domain.errors import DuplicateKeys, SchemaDrift, TableUnavailable
 from salesintel_dagster.domain.upkeep import UpkeepRules
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.enrichment import InMemoryEnrichmentTable
 from salesintel_dagster_tests.fakes.enrichment_provider import facts
-from salesintel_dagster_tests.lakes import Disturbed, held_clock, local_catalog
+from salesintel_dagster_tests.lakes import Disturbed, local_catalog
 
 AT = datetime(2026, 11, 27, 6, tzinfo=UTC)
 TABLE = (NAMESPACE, ENRICHMENT_TABLE)

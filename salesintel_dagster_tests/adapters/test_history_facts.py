@@ -17,11 +17,12 @@ from salesintel_dagster.adapters.lakehouse import IcebergSalesTable
 from salesintel_dagster.adapters.table_layout import HISTORY_TABLE, NAMESPACE
 from salesintel_dagster.domain.columns import SALES_SCHEMA
 from salesintel_dagster.domain.history_facts import HistoryFacts
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.event_queues import InMemoryHistoryFacts
 from salesintel_dagster_tests.fakes.events import OTHER_TENANT, TENANT
 from salesintel_dagster_tests.fakes.keyed_table import InMemoryKeyedTable, sold_event, sold_rows
 from salesintel_dagster_tests.fakes.sales_table import day_scope, sale_rows
-from salesintel_dagster_tests.lakes import RUN, held_clock, local_catalog, rows
+from salesintel_dagster_tests.lakes import RUN, local_catalog, rows
 
 DAYS = [date(2026, 11, 3), date(2026, 10, 1)]
 SOLD = (

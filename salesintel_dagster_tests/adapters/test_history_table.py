@@ -21,9 +21,10 @@ from salesintel_dagster.domain.errors import CommitConflict, DuplicateKeys, Rows
 from salesintel_dagster.domain.keyed_table import KeyedCommit, KeyedTable, TableMonth
 from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.domain.sale_event import SaleEvent, SaleIdentity
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.events import OTHER_TENANT, TENANT
 from salesintel_dagster_tests.fakes.keyed_table import InMemoryKeyedTable, sold_event, sold_rows
-from salesintel_dagster_tests.lakes import KINDS, Disturbed, held_clock, local_catalog
+from salesintel_dagster_tests.lakes import KINDS, Disturbed, local_catalog
 from salesintel_dagster_tests.upkept_tables import RULES, later
 
 HISTORY = (NAMESPACE, HISTORY_TABLE)

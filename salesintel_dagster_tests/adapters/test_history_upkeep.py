@@ -21,9 +21,10 @@ from salesintel_dagster_tests.adapters.test_history_table import (
     table_on,
 )
 from salesintel_dagster_tests.adapters.test_table_upkeep_crashes import every_death
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.events import TENANT
 from salesintel_dagster_tests.fakes.keyed_table import sold_event
-from salesintel_dagster_tests.lakes import Disturbed, held_clock, local_catalog
+from salesintel_dagster_tests.lakes import Disturbed, local_catalog
 from salesintel_dagster_tests.upkept_tables import RULES, later
 
 COMMITS = 3

@@ -11,8 +11,9 @@ from salesintel_dagster.adapters.lakehouse import IcebergSalesTable
 from salesintel_dagster.domain.day_frame import KEY
 from salesintel_dagster.domain.errors import DuplicateKeys, EmptyReplacement, OutsideScope, SchemaDrift
 from salesintel_dagster.domain.ports import OtherDay, SalesTable
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.sales_table import InMemorySalesTable, day_scope, sale_rows
-from salesintel_dagster_tests.lakes import DAY, KINDS, RUN, held_clock, ids, rows
+from salesintel_dagster_tests.lakes import DAY, KINDS, RUN, ids, rows
 
 STRANGE_TENANTS = ("o'brien", 'say "x"', "a#b", "a/b", "..", "ünïcode-\N{PILE OF POO}", "a=b&c d", "%2F")
 

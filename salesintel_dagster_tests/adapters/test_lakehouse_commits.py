@@ -16,6 +16,7 @@ from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import CommitConflict, DuplicateKeys, TableRefused, TableUnavailable
 from salesintel_dagster.domain.ports import Commit, DayScope
 from salesintel_dagster.domain.retry import RetryPolicy
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.sales_table import day_scope, sale_rows
 from salesintel_dagster_tests.lakes import (
     DAY,
@@ -25,7 +26,6 @@ from salesintel_dagster_tests.lakes import (
     Disturbed,
     every_snapshot,
     file_paths,
-    held_clock,
     ids,
     local_catalog,
     rows,

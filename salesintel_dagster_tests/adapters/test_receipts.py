@@ -14,8 +14,8 @@ from salesintel_dagster.domain.clock import Clock
 from salesintel_dagster.domain.errors import ReceiptsUnavailable
 from salesintel_dagster.domain.receipts import Receipt, Receipts, receipt_key
 from salesintel_dagster.domain.sale_event import SaleIdentity
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.event_queue import InMemoryReceipts
-from salesintel_dagster_tests.lakes import held_clock
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 

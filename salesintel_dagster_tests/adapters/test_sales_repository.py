@@ -35,8 +35,9 @@ from salesintel_dagster.domain.sales_repository import (
 from salesintel_dagster.domain.shards import ShardCounts
 from salesintel_dagster.domain.tenancy import CallerContext
 from salesintel_dagster_tests.fakes.clocks import SetClock
+from salesintel_dagster_tests.fakes.sale_records import DAY, record
 from salesintel_dagster_tests.fakes.sales_repository import InMemorySalesRepository
-from salesintel_dagster_tests.sales_table import DAY, make_table, record
+from salesintel_dagster_tests.sales_table import make_table
 from salesintel_dagster_tests.services import Services
 
 ACME = CallerContext("acme")

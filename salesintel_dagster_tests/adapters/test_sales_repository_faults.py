@@ -32,8 +32,8 @@ from salesintel_dagster.domain.sales_repository import CorrectionOutcome, PageRe
 from salesintel_dagster.domain.shards import ShardCounts
 from salesintel_dagster.domain.tenancy import CallerContext
 from salesintel_dagster_tests.fakes.clocks import SetClock
+from salesintel_dagster_tests.fakes.sale_records import DAY, record
 from salesintel_dagster_tests.sales_table import (
-    DAY,
     Refusal,
     all_items,
     answer,
@@ -41,7 +41,6 @@ from salesintel_dagster_tests.sales_table import (
     make_table,
     on_answer,
     on_call,
-    record,
     refusal,
 )
 from salesintel_dagster_tests.services import Services

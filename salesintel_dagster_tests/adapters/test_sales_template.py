@@ -8,7 +8,8 @@ from salesintel_dagster.adapters.aws import AwsClients
 from salesintel_dagster.adapters.sales.items import sale_item
 from salesintel_dagster.domain.sale_changes import stored
 from salesintel_dagster.domain.shards import ShardCounts
-from salesintel_dagster_tests.sales_table import calls_seen, make_table, record, resource_properties
+from salesintel_dagster_tests.fakes.sale_records import record
+from salesintel_dagster_tests.sales_table import calls_seen, make_table, resource_properties
 from salesintel_dagster_tests.sales_use import use_everything
 
 ACTIONS = {

@@ -13,8 +13,9 @@ from salesintel_dagster.adapters.lakehouse import IcebergSalesTable
 from salesintel_dagster.adapters.sql_reader import query
 from salesintel_dagster.adapters.table_layout import NAMESPACE
 from salesintel_dagster.domain.errors import QueryRefused
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.sales_table import day_scope, sale_rows
-from salesintel_dagster_tests.lakes import KINDS, RUN, SALES, file_paths, held_clock, local_catalog, rows
+from salesintel_dagster_tests.lakes import KINDS, RUN, SALES, file_paths, local_catalog, rows
 
 COUNT_WHERE = "SELECT count(sale_id) AS n FROM smartgo_sales WHERE "
 DAYS = ("2026-10-31", "2026-11-01", "2026-11-02", "2026-12-01")

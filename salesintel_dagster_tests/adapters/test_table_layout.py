@@ -19,8 +19,9 @@ from salesintel_dagster.adapters.table_layout import NAMESPACE, TABLE_PROPERTIES
 from salesintel_dagster.domain.columns import SALES_SCHEMA
 from salesintel_dagster.domain.errors import SchemaDrift, TableUnavailable
 from salesintel_dagster.domain.ports import SalesTable
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.sales_table import day_scope, sale_rows
-from salesintel_dagster_tests.lakes import DAY, RUN, SALES, held_clock, local_catalog, rows
+from salesintel_dagster_tests.lakes import DAY, RUN, SALES, local_catalog, rows
 
 PACKAGE = Path(salesintel_dagster.__file__).parent
 LAKEHOUSE = PACKAGE / "adapters" / "lakehouse.py"

@@ -24,8 +24,9 @@ from salesintel_dagster.adapters.table_layout import PARTITION_COLUMNS, SALES_TA
 from salesintel_dagster.adapters.table_probe import TableState, table_state
 from salesintel_dagster.domain.columns import SALES_SCHEMA
 from salesintel_dagster.domain.errors import TableRefused, TableUnavailable
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.sales_table import sale_rows
-from salesintel_dagster_tests.lakes import DAY, KINDS, RUN, SALES, held_clock, local_catalog, rows
+from salesintel_dagster_tests.lakes import DAY, KINDS, RUN, SALES, local_catalog, rows
 from salesintel_dagster_tests.services import PostgresService
 
 

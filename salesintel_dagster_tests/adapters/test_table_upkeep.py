@@ -21,8 +21,9 @@ from salesintel_dagster.adapters.table_upkeep import LAST_UPKEEP, IcebergTableKe
 from salesintel_dagster.domain.errors import CommitConflict, TableUnavailable, UpkeepRefused
 from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.domain.upkeep import Step, UpkeepRules
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.sales_table import day_scope, sale_rows
-from salesintel_dagster_tests.lakes import KINDS, SALES, Disturbed, held_clock
+from salesintel_dagster_tests.lakes import KINDS, SALES, Disturbed
 from salesintel_dagster_tests.upkept_tables import (
     DAYS,
     RULES,

@@ -20,8 +20,9 @@ from salesintel_dagster.domain.tenancy import CallerContext
 from salesintel_dagster.domain.ttl_backfill import Checkpoint, SetOutcome, TtlItem, TtlRehearsal, TtlStore, TtlTally
 from salesintel_dagster.flows.ttl_backfill import Pace, backfill_ttl
 from salesintel_dagster_tests.fakes.clocks import SetClock
+from salesintel_dagster_tests.fakes.sale_records import record
 from salesintel_dagster_tests.fakes.ttl_store import InMemoryTtlStore
-from salesintel_dagster_tests.sales_table import all_items, calls_seen, make_table, on_call, record, refusal
+from salesintel_dagster_tests.sales_table import all_items, calls_seen, make_table, on_call, refusal
 from salesintel_dagster_tests.services import Services
 
 PACE = Pace(page_items=5, items_per_second=1_000)

@@ -27,8 +27,8 @@ from salesintel_dagster.flows.enrichment.sweep import sweep
 from salesintel_dagster.flows.enrichment.work import Worker
 from salesintel_dagster.settings import Settings
 from salesintel_dagster.wiring import enrichment
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.harness.calls import Line
-from salesintel_dagster_tests.lakes import held_clock
 
 TENANT = "carousel-labs"
 ROUNDS = 8

@@ -27,12 +27,12 @@ from salesintel_dagster.flows.export.day import ExportParts, ExportRules
 from salesintel_dagster.flows.export.images import ImageLimits
 from salesintel_dagster.flows.export.promises import promises
 from salesintel_dagster.flows.export.vector_maker import EmbeddingLimits
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.embedder import ScriptedEmbedder
 from salesintel_dagster_tests.fakes.export_parts import ALL_STAGES
 from salesintel_dagster_tests.fakes.images import ScriptedImages, fetched
 from salesintel_dagster_tests.fakes.source import InMemorySaleSource, sale_row
 from salesintel_dagster_tests.harness.calls import Line
-from salesintel_dagster_tests.lakes import held_clock
 
 DAY = date(2026, 11, 3)
 SALES = 3

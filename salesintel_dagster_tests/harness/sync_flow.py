@@ -26,9 +26,9 @@ from salesintel_dagster.domain.shards import ShardCounts
 from salesintel_dagster.flows.sync.batch import MicroBatch
 from salesintel_dagster.flows.sync.drain import EventSync
 from salesintel_dagster.flows.sync.parts import SyncParts, SyncRules
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.fakes.events import OTHER_TENANT, RULES, envelope, sold
 from salesintel_dagster_tests.harness.calls import Line
-from salesintel_dagster_tests.lakes import held_clock
 from salesintel_dagster_tests.sales_table import make_table
 
 SYNC_RULES = SyncRules(events=RULES, gather_seconds=0, idle_seconds=0, ledger_writers=1)
