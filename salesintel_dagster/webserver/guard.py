@@ -64,7 +64,9 @@ class Guard:
             await self._app(scope, receive, answer)
         elif asked.path == LOGIN_PATH and asked.method == "POST":
             await _log_in(self._access, asked, receive, answer)
-        elif asked.method == "GET" and any("text/html" in value for value in asked.values("accept")):
+        elif (
+            not asked.websocket and asked.method == "GET" and any("text/html" in one for one in asked.values("accept"))
+        ):
             await _ask_for_token(answer)
         else:
             await _refuse(scope, answer, 401, UNAUTHORIZED)
