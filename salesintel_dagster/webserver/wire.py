@@ -113,13 +113,17 @@ class ImpatientProtocol(_ImpatientWriter, H11Protocol):
         self.transport.close()
 
     def _look_again(self) -> None:
-        self._next_look = self.loop.call_later(self.request_seconds, self._look, self.cycle)
+        self._next_look = self.loop.call_later(self.request_seconds, self._look, self._progress())
 
-    def _look(self, seen: object) -> None:
+    def _progress(self) -> tuple[object, bool]:
+        return self.cycle, self.cycle is not None and self.cycle.response_complete
+
+    def _look(self, seen: tuple[object, bool]) -> None:
         if self.transport.is_closing():
             return
-        answers = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
-        if self.cycle is seen and not answers:
+        cycle, answered = self._progress()
+        answers = cycle is not None and not answered and not self.cycle.more_body
+        if (cycle, answered) == seen and not answers:
             self.transport.close()
         else:
             self._look_again()
