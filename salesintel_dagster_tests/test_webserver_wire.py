@@ -252,6 +252,18 @@ def test_a_connection_that_asks_nothing_whole_is_closed_and_others_are_served(
     assert wire.ask(get("/a")).startswith(b"HTTP/1.1 200")
 
 
+def test_there_are_only_so_many_connections(wire: Wire, monkeypatch: pytest.MonkeyPatch):
+    """J4: who has no token opened some 1,000, all the files of a process, and gRPC aborted the webserver for it."""
+    assert wire.comes_to(0)
+    monkeypatch.setattr(ImpatientProtocol, "max_connections", 2)
+    with wire.unread("GET /a"), wire.unread("GET /a"):
+        assert wire.comes_to(2)
+        with suppress(OSError):
+            assert wire.ask(get("/a")) == b""
+    assert wire.comes_to(0)
+    assert wire.ask(get("/a")).startswith(b"HTTP/1.1 200")
+
+
 def test_a_body_that_never_ends_is_given_up(wire: Wire, monkeypatch: pytest.MonkeyPatch):
     """J4: the login takes a body of whoever reaches the port."""
     monkeypatch.setattr(ImpatientProtocol, "request_seconds", 0.2)

@@ -22,6 +22,8 @@ REQUEST_SECONDS = 20.0
 READ_SECONDS = 60.0
 """A reader that takes nothing for so long of what was written to it is cut off."""
 MAX_HEAD_BYTES = 64 * 1024
+MAX_CONNECTIONS = 400
+"""Of the 1,024 files that a process may often have open: gRPC aborts the process that gets no more."""
 UNTOLD = frozenset(
     {
         "Invalid HTTP request received.",
@@ -83,12 +85,16 @@ class ImpatientProtocol(_ImpatientWriter, H11Protocol):
     """Closes a connection whose next request does not arrive whole."""
 
     request_seconds = REQUEST_SECONDS
+    max_connections = MAX_CONNECTIONS
     _next_look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to look."""
+        """Begin to look, where there is still room."""
         super().connection_made(transport)
-        self._look_again()
+        if len(self.connections) > self.max_connections:
+            self.transport.abort()
+        else:
+            self._look_again()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Leave the waiting to the websocket, which nobody told of what is unread by now."""
