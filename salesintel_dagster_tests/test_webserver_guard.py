@@ -93,6 +93,15 @@ def test_no_cache_in_between_gives_a_run_log_to_the_next_reader():
     assert [value for name, value in refused if name == b"cache-control"] == [b"no-store"]
 
 
+@pytest.mark.parametrize("path", ["/notebook", "/dagit/notebook"])
+def test_the_scripts_of_a_notebook_run_as_nobody(path: str):
+    """J4: a link from a chat opens one as a page of ours, and with nbconvert it is any `.ipynb` of the machine."""
+    sandbox = (b"content-security-policy", b"sandbox allow-scripts")
+    assert sandbox in _ask(None, "GET", path)[1]
+    assert sandbox not in _ask(None, "GET", "/")[1]
+    assert sandbox not in _ask(_access(), "GET", path, {"accept": "text/html"})[1]  # there one can still log in
+
+
 def test_a_refusal_is_one_plain_sentence_that_nobody_stores():
     status, headers, body, reached = _ask(None, "GET", "/", {"origin": "https://evil.example"})
     assert (status, reached) == (403, 0)

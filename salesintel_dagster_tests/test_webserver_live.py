@@ -371,9 +371,13 @@ def test_a_viewers_question_runs_no_schedule(viewer: Served):
 def test_a_websocket_needs_the_token_too(viewer: Served):
     """J6"""
     address, origin = f"ws://{viewer.host}/graphql", f"http://{viewer.host}"
-    with pytest.raises(InvalidStatus) as raised, connect(address, origin=origin, proxy=None):
-        pass
-    assert raised.value.response.status_code == 401
+    for headers in ({}, {"Accept": "text/html"}):  # the second is shown no page: it was a traceback in the log
+        with (
+            pytest.raises(InvalidStatus) as raised,
+            connect(address, origin=origin, additional_headers=headers, proxy=None),
+        ):
+            pass
+        assert raised.value.response.status_code == 401
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     protocols = [Subprotocol("graphql-ws")]
     with connect(address, origin=origin, additional_headers=bearer, subprotocols=protocols, proxy=None) as opened:

@@ -56,7 +56,7 @@ class Wire:
         while (await receive()).get("more_body"):
             pass
         if scope["path"] == "/slow":
-            await asyncio.sleep(3 * ImpatientProtocol.request_seconds)
+            await asyncio.sleep(2.5 * ImpatientProtocol.request_seconds)
         body = b"l" * LARGE if scope["path"] == "/large" else b""
         length = str(len(body)).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
@@ -252,6 +252,18 @@ def test_a_connection_that_asks_nothing_whole_is_closed_and_others_are_served(
     assert wire.ask(get("/a")).startswith(b"HTTP/1.1 200")
 
 
+def test_there_are_only_so_many_connections(wire: Wire, monkeypatch: pytest.MonkeyPatch):
+    """J4: who has no token opened some 1,000, all the files of a process, and gRPC aborted the webserver for it."""
+    assert wire.comes_to(0)
+    monkeypatch.setattr(ImpatientProtocol, "max_connections", 2)
+    with wire.unread("GET /a"), wire.unread("GET /a"):
+        assert wire.comes_to(2)
+        with suppress(OSError):
+            assert wire.ask(get("/a")) == b""
+    assert wire.comes_to(0)
+    assert wire.ask(get("/a")).startswith(b"HTTP/1.1 200")
+
+
 def test_a_body_that_never_ends_is_given_up(wire: Wire, monkeypatch: pytest.MonkeyPatch):
     """J4: the login takes a body of whoever reaches the port."""
     monkeypatch.setattr(ImpatientProtocol, "request_seconds", 0.2)
@@ -297,13 +309,13 @@ def test_who_reads_slowly_gets_all(wire: Wire, monkeypatch: pytest.MonkeyPatch):
 def test_a_websocket_is_not_cut_off_for_what_was_asked_before_it(wire: Wire, monkeypatch: pytest.MonkeyPatch):
     """Its connection may come with an answer that is still unread; then the wait is the websocket's."""
     for protocol in (ImpatientProtocol, ImpatientWebSocket):
-        monkeypatch.setattr(protocol, "read_seconds", 0.3)
+        monkeypatch.setattr(protocol, "read_seconds", 0.2)
     asked = get("/large").replace("Connection: close\n", "") + websocket("/a", "Origin: http://HOST")
     with wire.unread(asked) as opened:
         answer = b""
         while b"HTTP/1.1 101" not in answer:
             answer += opened.recv(65536)
-        time.sleep(0.5)
+        time.sleep(0.3)
         opened.sendall(b"\x81\x80\x00\x00\x00\x00")
         while not answer.endswith(b"late"):
             part = opened.recv(65536)
@@ -373,3 +385,15 @@ def test_who_waits_for_us_is_not_cut_off(wire: Wire, monkeypatch: pytest.MonkeyP
         assert slow.getresponse().status == 200
         opened.send("now")
         assert opened.recv(timeout=5) == "late"
+
+
+def test_what_is_asked_after_a_long_answer_has_its_time(wire: Wire, monkeypatch: pytest.MonkeyPatch):
+    """Scripts send head and body apart: the connection was closed between the two, the long answer being old."""
+    monkeypatch.setattr(ImpatientProtocol, "request_seconds", 0.3)
+    with socket.create_connection(("127.0.0.1", wire.port), timeout=5) as opened:
+        opened.sendall(wire.raw(get("/slow").replace("Connection: close\n", "")))
+        assert opened.recv(4096).startswith(b"HTTP/1.1 200")
+        opened.sendall(wire.raw(get("/a"))[:20])
+        time.sleep(0.3)
+        opened.sendall(wire.raw(get("/a"))[20:])
+        assert opened.recv(4096).startswith(b"HTTP/1.1 200")

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from salesintel_dagster.webserver.access import Access
-from salesintel_dagster.webserver.rule import Asked, refusal
+from salesintel_dagster.webserver.rule import NOTEBOOKS, Asked, refusal
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,6 +32,9 @@ HARDENING = {
 }
 FRAME_POLICY = (b"content-security-policy", b"frame-ancestors 'self'")
 """Sent beside Dagster's own policy, not in its place: a browser obeys both."""
+SANDBOX = (b"content-security-policy", b"sandbox allow-scripts")
+"""A notebook's scripts run as nobody, as in the UI's own frame: a link from a chat, whose `Sec-Fetch-Site` is `none`,
+opens one as a page of ours, which could do whatever its reader may."""
 NO_SHARED_CACHE = (b"cache-control", b"private")
 """Where Dagster says nothing, as with logs and debug files."""
 LOGIN_POLICY = b"default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'"
@@ -61,10 +64,12 @@ class Guard:
         if why is not None:
             await _refuse(scope, answer, 403, why)
         elif self._access is None or self._access.admits(asked.values("authorization"), asked.values("cookie")):
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, _sandboxed(answer) if asked.path.startswith(NOTEBOOKS) else answer)
         elif asked.path == LOGIN_PATH and asked.method == "POST":
             await _log_in(self._access, asked, receive, answer)
-        elif asked.method == "GET" and any("text/html" in value for value in asked.values("accept")):
+        elif (
+            not asked.websocket and asked.method == "GET" and any("text/html" in one for one in asked.values("accept"))
+        ):
             await _ask_for_token(answer)
         else:
             await _refuse(scope, answer, 401, UNAUTHORIZED)
@@ -92,6 +97,15 @@ def hardened(send: Send) -> Send:
         await send(message)
 
     return send_hardened
+
+
+def _sandboxed(send: Send) -> Send:
+    async def send_sandboxed(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), SANDBOX]}
+        await send(message)
+
+    return send_sandboxed
 
 
 async def _refuse(scope: Scope, send: Send, status: int, why: str) -> None:

@@ -21,9 +21,10 @@ GRAPHQL_TYPES = frozenset({"application/json", "application/graphql"})
 """The two that Dagster reads and that a page of another site cannot send without asking first (CORS preflight)."""
 OWN_SITES = frozenset({"same-origin", "none"})
 """`Sec-Fetch-Site` of our own pages, and of what the user typed or chose from the bookmarks."""
-NO_PAGES = ("/logs/", "/download_debug/", "/notebook", "/dagit/notebook")
-"""Served with no page of the UI around it. Where nbconvert is installed, `/notebook` shows whatever `.ipynb` the URL
-names, say one of the Downloads folder, and its scripts run as our own page's."""
+NOTEBOOKS = ("/notebook", "/dagit/notebook")
+"""Where nbconvert is installed, these show whatever `.ipynb` the URL names, say one of the Downloads folder."""
+NO_PAGES = ("/logs/", "/download_debug/", *NOTEBOOKS)
+"""Served with no page of the UI around it."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 NAMED_HOST = re.compile(r"(?P<name>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
 

@@ -22,6 +22,8 @@ REQUEST_SECONDS = 20.0
 READ_SECONDS = 60.0
 """A reader that takes nothing for so long of what was written to it is cut off."""
 MAX_HEAD_BYTES = 64 * 1024
+MAX_CONNECTIONS = 400
+"""Of the 1,024 files that a process may often have open: gRPC aborts the process that gets no more."""
 UNTOLD = frozenset(
     {
         "Invalid HTTP request received.",
@@ -83,12 +85,16 @@ class ImpatientProtocol(_ImpatientWriter, H11Protocol):
     """Closes a connection whose next request does not arrive whole."""
 
     request_seconds = REQUEST_SECONDS
+    max_connections = MAX_CONNECTIONS
     _next_look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to look."""
+        """Begin to look, where there is still room."""
         super().connection_made(transport)
-        self._look_again()
+        if len(self.connections) > self.max_connections:
+            self.transport.abort()
+        else:
+            self._look_again()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Leave the waiting to the websocket, which nobody told of what is unread by now."""
@@ -113,13 +119,17 @@ class ImpatientProtocol(_ImpatientWriter, H11Protocol):
         self.transport.close()
 
     def _look_again(self) -> None:
-        self._next_look = self.loop.call_later(self.request_seconds, self._look, self.cycle)
+        self._next_look = self.loop.call_later(self.request_seconds, self._look, self._progress())
 
-    def _look(self, seen: object) -> None:
+    def _progress(self) -> tuple[object, bool]:
+        return self.cycle, self.cycle is not None and self.cycle.response_complete
+
+    def _look(self, seen: tuple[object, bool]) -> None:
         if self.transport.is_closing():
             return
-        answers = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
-        if self.cycle is seen and not answers:
+        cycle, answered = self._progress()
+        answers = cycle is not None and not answered and not self.cycle.more_body
+        if (cycle, answered) == seen and not answers:
             self.transport.close()
         else:
             self._look_again()
