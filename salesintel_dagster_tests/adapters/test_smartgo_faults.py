@@ -128,6 +128,16 @@ def test_a_server_that_fails_once_is_read_again_and_the_day_is_whole(shop: Wired
     assert shop.wire.connections >= 2
 
 
+def test_a_server_that_stalls_at_the_door_is_waited_for_no_longer_than_the_deadline(shop: WiredShop):
+    """A13: whatever is left of it after other tries, and however long the source lets us wait for a connection."""
+    shop.connection = replace(shop.connection, connect_timeout_seconds=30)
+    shop.wire.faults.append(Fault("stall"))
+    began = time.monotonic()
+    with pytest.raises(SourceUnavailable), shop.source.read(WINDOW, 1):
+        pass
+    assert time.monotonic() - began <= 1 + 2
+
+
 def test_a_server_that_is_not_there_is_asked_again_and_given_up():
     """A13."""
     with closing(create_server(("127.0.0.1", 0))) as gone:
