@@ -188,7 +188,9 @@ class TestMissingDays:
         backfill(night, "sales_history")
         assert spans(night.asked(MISSING)) == [(str(DAYS[10]), str(DAYS[12]))]
         begun = backfill(night, "smartgo_sales")
-        assert night.reason(MISSING).endswith("a backfill is under way, which may bring them.")
+        for status in (BulkActionStatus.CANCELING, BulkActionStatus.FAILING, BulkActionStatus.REQUESTED):
+            night.export.instance.update_backfill(begun.with_status(status))
+            assert night.reason(MISSING).endswith("a backfill is under way, which may bring them.")
         night.export.instance.update_backfill(begun.with_status(BulkActionStatus.COMPLETED_FAILED))
         night.keys.clear()
         assert spans(night.asked(MISSING)) == [(str(DAYS[10]), str(DAYS[12]))]
