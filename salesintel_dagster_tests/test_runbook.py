@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
+from pyiceberg.types import StringType
 
+from salesintel_dagster import wiring
 from salesintel_dagster.adapters.aws import told
 from salesintel_dagster.adapters.commit_attempts import translated
+from salesintel_dagster.adapters.table_layout import ISOLATION, SALES_TABLE, check_layout, load_or_create
 from salesintel_dagster.commands.app import cli
 from salesintel_dagster.definitions import build
 from salesintel_dagster.defs.incidents import GUIDE, SECTIONS
 from salesintel_dagster.domain.alerts import AlertKind
-from salesintel_dagster.domain.errors import TableError
+from salesintel_dagster.domain.errors import SchemaDrift, TableError
+from salesintel_dagster.flows.export.checks import ExportChecks
 from salesintel_dagster.settings import Settings
 from salesintel_dagster_tests.command_line import call
 
@@ -81,19 +89,83 @@ def test_what_a_store_says_when_it_fails_stands_in_the_runbook(error: ClientErro
     assert any(words in told(error) for words in _words_of_failed_runs())
 
 
+def _add_a_column(table: Table) -> None:
+    with table.update_schema() as schema:
+        schema.add_column("note", StringType())
+
+
+def _drop_and_add_a_column(table: Table) -> None:
+    with table.update_schema(allow_incompatible_changes=True) as schema:
+        schema.delete_column("brand")
+    _add_a_column(table)
+
+
+def _drop_a_partition(table: Table) -> None:
+    with table.update_spec() as spec:
+        spec.remove_field("month")
+
+
+def _loosen(table: Table) -> None:
+    with table.transaction() as transaction:
+        transaction.set_properties({ISOLATION[0]: "snapshot"})
+
+
+@pytest.mark.parametrize("change", [_add_a_column, _drop_and_add_a_column, _drop_a_partition, _loosen])
+def test_the_code_of_the_runbook_takes_any_change_of_a_table_back(
+    change: Callable[[Table], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SALESINTEL_MODE", "aws")
+    monkeypatch.setenv("SALESINTEL_CATALOG_URI", f"sqlite:///{tmp_path}/catalog.db")
+    monkeypatch.setenv("SALESINTEL_WAREHOUSE", f"file://{tmp_path}/warehouse")
+    table = load_or_create(wiring.open_tables_catalog(Settings.from_environment(os.environ)), SALES_TABLE)
+    columns = table.schema().columns
+    change(table)
+    with pytest.raises(SchemaDrift):
+        check_layout(table.refresh())
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(code, {})  # noqa: S102 - what the page tells a person to type
+    check_layout(table.refresh())
+    assert table.schema().columns == columns
+
+
 def test_no_section_is_about_a_check_that_there_is_not():
     told = re.findall(r"^### (\w+)$", PAGE, re.MULTILINE)
     assert [name for name in told if name not in _checks()] == []
 
 
-@pytest.mark.parametrize("line", sorted(set(COMMAND.findall(PAGE.replace("\n", " ")))))
-def test_every_command_of_the_runbook_is_one_with_its_options(line: str):
+COMMANDS = sorted(set(COMMAND.findall(PAGE.replace("\n", " "))))
+
+
+def _parsed(line: str) -> tuple[list[str], click.Command, list[str]]:
+    """Return a command's path, the command and the words behind it."""
     words, command, path = shlex.split(line), cli, []
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         path.append(words.pop(0))
         found = command.get_command(click.Context(cli), path[-1])
         assert found is not None, f"no command {path}"
         command = found
+    return path, command, words
+
+
+def test_what_is_a_dry_run_by_itself_stands_there_with_apply_too():
+    """Whoever types the dry run alone at night goes back to bed, and nothing was done."""
+    parsed = [_parsed(line) for line in COMMANDS]
+    rehearsed = {" ".join(path) for path, command, _ in parsed if any("--apply" in at.opts for at in command.params)}
+    assert "events dlq replay" in rehearsed
+    assert rehearsed - {" ".join(path) for path, _, words in parsed if "--apply" in words} == set()
+
+
+@pytest.mark.parametrize("kind", ["repeated", "also under another day"])
+def test_each_way_in_which_an_id_is_there_twice_has_its_own_remedy(kind: str):
+    told = inspect.getsource(ExportChecks)
+    section = PAGE.split("### table_ids_are_unique\n")[1].split("\n#")[0].lower()
+    assert kind in told
+    assert section.count(kind) > 1, "what it means, and what to type"
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_of_the_runbook_is_one_with_its_options(line: str):
+    path, command, words = _parsed(line)
     if not isinstance(command, click.Group):
         command.make_context("salesintel", words)
     answer = call(*path, "--help")

@@ -21,11 +21,12 @@ from salesintel_dagster.doctor.patient import Patient
 from salesintel_dagster.domain.columns import HISTORY_SCHEMA, SALES_SCHEMA
 from salesintel_dagster.domain.diagnosis import Check, Finding, fail, ok, warn
 from salesintel_dagster.domain.enrichment.rows import ENRICHMENT_SCHEMA
-from salesintel_dagster.domain.errors import AwsRefused, TableRefused
+from salesintel_dagster.domain.errors import AwsRefused, SchemaDrift, TableRefused
 from salesintel_dagster.settings import Catalog, variable_of
 
 DEPLOY = "salesintel deploy --apply"
 DEPLOYED = f"{DEPLOY} makes it; or this role lacks a permission (docs/aws.md, IAM)"
+RESTORED = "put the table's layout back, or the release that made it (docs/runbook.md, a table was changed)"
 LAYOUTS = {
     SALES_TABLE: (SALES_SCHEMA, PARTITION_COLUMNS),
     HISTORY_TABLE: (HISTORY_SCHEMA, PARTITION_COLUMNS),
@@ -56,6 +57,8 @@ def iceberg_table(patient: Patient, name: str) -> Finding:
         state = table_state(lambda: wiring.open_tables_catalog(patient.settings), name, *LAYOUTS[name])
     except TableRefused as refused:
         return fail(str(refused), _permission(patient))
+    except SchemaDrift as drift:
+        return fail(str(drift), RESTORED)
     answers = f"catalog {patient.settings.catalog.value} answers"
     if state is None:
         return ok(f"{answers}; its first writer makes the table, and whether it may make one is not asked")
@@ -79,7 +82,7 @@ def _catalog_remedy(patient: Patient) -> str:
     settings = patient.settings
     return (
         f"check {variable_of('catalog')}={settings.catalog.value}, {variable_of('catalog_uri')} and "
-        f"{variable_of('warehouse')}={settings.warehouse_uri} (docs/aws.md, catalogs); migrate a layout that differs"
+        f"{variable_of('warehouse')}={settings.warehouse_uri} (docs/aws.md, catalogs)"
     )
 
 

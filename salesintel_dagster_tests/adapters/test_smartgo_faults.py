@@ -128,6 +128,17 @@ def test_a_server_that_fails_once_is_read_again_and_the_day_is_whole(shop: Wired
     assert shop.wire.connections >= 2
 
 
+@pytest.mark.parametrize("fault", ["stalls at the door", "stalls in mid result"])
+def test_a_server_that_stalls_is_waited_for_no_longer_than_the_deadline(shop: WiredShop, fault: str):
+    """A13: however long the source lets us wait for a connection or a statement; 10 and 300 s if it says nothing."""
+    shop.connection = replace(shop.connection, connect_timeout_seconds=30, statement_timeout_seconds=30)
+    shop.wire.faults.append(FAULTS[fault])
+    began = time.monotonic()
+    with pytest.raises(SourceUnavailable), shop.source.read(WINDOW, 1) as day:
+        assert sum(len(block) for block in day.rows) < ROWS
+    assert time.monotonic() - began <= 1 + 2
+
+
 def test_a_server_that_is_not_there_is_asked_again_and_given_up():
     """A13."""
     with closing(create_server(("127.0.0.1", 0))) as gone:

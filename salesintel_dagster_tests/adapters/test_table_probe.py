@@ -22,6 +22,7 @@ from salesintel_dagster.adapters.lakehouse import IcebergSalesTable
 from salesintel_dagster.adapters.table_files import TableFiles
 from salesintel_dagster.adapters.table_layout import PARTITION_COLUMNS, SALES_TABLE
 from salesintel_dagster.adapters.table_probe import TableState, table_state
+from salesintel_dagster.adapters.table_write_probe import check_store
 from salesintel_dagster.domain.columns import SALES_SCHEMA
 from salesintel_dagster.domain.errors import TableRefused, TableUnavailable
 from salesintel_dagster_tests.fakes.clocks import held_clock
@@ -61,9 +62,7 @@ def test_asking_leaves_table_and_files_as_they_were(catalog: Catalog):
     assert probe(catalog) == TableState(1)
     after = catalog.load_table(SALES)
     assert (after.metadata_location, after.metadata) == (table.metadata_location, table.metadata)
-    left = {"/doctor.probe"} if "--table-s3" in table.location() else set()
-    assert stored(table) - before == left, "nobody may delete on S3 Tables"
-    assert before <= stored(table)
+    assert stored(table) == before
 
 
 @pytest.mark.parametrize("catalog", KINDS, indirect=True)
@@ -79,6 +78,27 @@ def test_what_a_killed_doctor_left_is_no_file_for_upkeep_to_judge(catalog: Catal
     assert not [file for file in TableFiles(catalog, table).stored if file.path.endswith("doctor.probe")]
     probe(catalog)
     assert "/doctor.probe" not in stored(table)
+
+
+def test_another_doctor_that_took_the_probe_away_first_is_no_failure(catalog: Catalog):
+    table = written(catalog)
+
+    def gone(_: object) -> None:
+        raise FileNotFoundError("doctor.probe")
+
+    table.io.delete = gone  # type: ignore[method-assign]
+    check_store(table)
+
+
+def test_nothing_is_deleted_in_a_bucket_of_s3_tables(catalog: Catalog):
+    """K5: AWS forbids it, and the doctor would say so of a healthy table; the emulator's buckets have other names."""
+    table, deleted = written(catalog), []
+    written_to = table.io.new_output(f"{table.location()}/doctor.probe")
+    table.io.new_output = lambda _: written_to  # type: ignore[method-assign]
+    table.io.delete = deleted.append  # type: ignore[method-assign]
+    table.metadata = table.metadata.model_copy(update={"location": "s3://63a8e430-6e0b-46f5--table-s3"})
+    check_store(table)
+    assert deleted == []
 
 
 def test_a_database_that_lets_us_read_alone_is_told(postgres: PostgresService, tmp_path: Path):

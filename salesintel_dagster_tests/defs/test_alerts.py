@@ -259,6 +259,16 @@ class TestSinks:
         world.tick()
         assert partitions_told(world.told()) == [day.isoformat() for day in days(5)]
 
+    def test_a_slow_sink_leaves_the_other_its_share_of_the_tick(self, world: World):
+        """J10"""
+
+        def take_nine_seconds() -> None:
+            world.seconds += 9
+
+        world.sinks = {"slow": InMemoryAlerts(before=take_nine_seconds), "memory": world.sink}
+        world.evaluate(*days(5))
+        assert world.tick() == "slow: sent 2, then the tick's time is used up; memory: sent 5."
+
     def test_one_dead_sink_doubles_nothing_at_the_other(self, world: World):
         """J10"""
         dead = InMemoryAlerts(down=True)

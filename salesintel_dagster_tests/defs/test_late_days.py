@@ -10,6 +10,7 @@ from decimal import Decimal
 import dagster as dg
 import pytest
 import time_machine
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from salesintel_dagster.defs import late_days
 from salesintel_dagster.defs.export_history import PARTITION, SCHEDULED_BY, UNDER_WAY, ExportHistory
@@ -121,6 +122,20 @@ def under_way(
     return night.export.instance.create_run_for_job(job, tags=tags, status=status)
 
 
+def backfill(night: Night, asset: str) -> PartitionBackfill:
+    """Ask for one as the UI does; no daemon takes it up here."""
+    asked = PartitionBackfill(
+        backfill_id=f"{asset}-1",
+        status=BulkActionStatus.REQUESTED,
+        from_failure=False,
+        tags={},
+        backfill_timestamp=night.now.timestamp(),
+        asset_selection=[dg.AssetKey(asset)],
+    )
+    night.export.instance.add_backfill(asked)
+    return asked
+
+
 class TestMissingDays:
     def test_nine_days_of_downtime_are_made_good_in_few_runs(self, night: Night):
         """J2"""
@@ -166,6 +181,19 @@ class TestMissingDays:
             night.export.instance.delete_run(run.run_id)
         run = under_way(night, *DAYS[10:12])
         assert spans(night.asked(MISSING)) == [(str(DAYS[12]), str(DAYS[12]))]
+
+    def test_nothing_is_asked_for_while_a_backfill_of_the_export_may_bring_it(self, night: Night):
+        """J2: the daemon makes a backfill's runs bit by bit; those that it has not made yet are in no queue."""
+        night.nights(*DAYS[:10])
+        backfill(night, "sales_history")
+        assert spans(night.asked(MISSING)) == [(str(DAYS[10]), str(DAYS[12]))]
+        begun = backfill(night, "smartgo_sales")
+        for status in (BulkActionStatus.CANCELING, BulkActionStatus.FAILING, BulkActionStatus.REQUESTED):
+            night.export.instance.update_backfill(begun.with_status(status))
+            assert night.reason(MISSING).endswith("a backfill is under way, which may bring them.")
+        night.export.instance.update_backfill(begun.with_status(BulkActionStatus.COMPLETED_FAILED))
+        night.keys.clear()
+        assert spans(night.asked(MISSING)) == [(str(DAYS[10]), str(DAYS[12]))]
 
     def test_two_ticks_before_a_run_begins_ask_once(self, night: Night):
         """J13: the second tick has the first one's run key, which the daemon runs once."""

@@ -129,6 +129,11 @@ class TestTheText:
         incident = Incident(Severity.WARN, "x", (("found", "password:\r\n\r\n\r\n  canary-1"),))
         assert "canary" not in alert_of(bad(1), incident, Redaction()).text
 
+    def test_a_secret_that_a_line_end_is_part_of_goes_before_the_line_end_does(self):
+        """J11"""
+        incident = Incident(Severity.WARN, "x", (("found", "refused: can\nary-1"),))
+        assert "ary-1" not in alert_of(bad(1), incident, Redaction(["can\nary-1"])).text
+
     @pytest.mark.parametrize("filler", ["x", "\N{CAT FACE}", "a b ", "\n", "password=y "])
     def test_it_is_bounded_however_long_its_parts_are(self, filler: str):
         """J11"""

@@ -157,6 +157,15 @@ def test_a_permission_that_is_lost_on_the_way_ends_the_calls_of_all_the_run_s_da
     assert statuses(world) == {"ok": 5, "MODEL_UNUSABLE": 29}
 
 
+def test_the_first_reason_is_the_one_that_is_told():
+    """C4: calls under way end after it, each with a reason of its own."""
+    breaker = Breaker(failures=1)
+    breaker.open(NO_ACCESS)
+    breaker.open(EmbedderUnusable(EmbeddingStatus.MODEL_UNUSABLE, "the second"))
+    breaker.failed(REFUSED)
+    assert breaker.opened is NO_ACCESS
+
+
 def test_a_question_that_nobody_answers_stops_nothing(world: FakeExport):
     """C9: the first image asks again, with its retries."""
     world.embedder.refuses = TIMED_OUT
