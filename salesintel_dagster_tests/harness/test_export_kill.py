@@ -28,8 +28,9 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
+from salesintel_dagster_tests.fakes.clocks import held_clock
 from salesintel_dagster_tests.harness import export_flow
-from salesintel_dagster_tests.lakes import held_clock, local_catalog
+from salesintel_dagster_tests.lakes import local_catalog
 
 clock = held_clock()
 earlier = clock.now() - timedelta(hours=6)

@@ -17,6 +17,7 @@ import psutil
 
 from salesintel_dagster.adapters.aws import AwsClients, AwsTarget
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
+from salesintel_dagster.local.world_files import OUTSIDE
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = Path(__file__).with_name("world_holder.py")
@@ -124,14 +125,14 @@ class Holders:
                     with contextlib.suppress(BrokenPipeError):
                         pipe.close()
         for home in self._homes:
-            with contextlib.suppress(OSError):
-                remove_outside(home)
+            remove_outside(home)
 
 
 def remove_outside(home: Path) -> None:
-    """Remove what a world of root keeps outside a home that `nobody` cannot reach."""
-    world_id = json.loads((home / "world.json").read_text())["world_id"]
-    shutil.rmtree(f"/var/tmp/salesintel-{world_id}", ignore_errors=True)
+    """Remove what a world of root keeps outside a home that `nobody` cannot reach, the home itself gone or not."""
+    for kept in OUTSIDE.glob("salesintel-*/home"):
+        if kept.read_text() == str(home):
+            shutil.rmtree(kept.parent, ignore_errors=True)
 
 
 @contextlib.contextmanager
