@@ -21,7 +21,7 @@ from salesintel_dagster_tests.command_line import COMMAND, TIMEOUT_SECONDS, Answ
 from salesintel_dagster_tests.defs.live_stack import SPY
 from salesintel_dagster_tests.local.held_worlds import HeldWorld, holders
 
-pytestmark = pytest.mark.world
+pytestmark = [pytest.mark.world, pytest.mark.slow]
 
 LOGGED = "[SmartGoExporter]"
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)

@@ -28,7 +28,7 @@ from salesintel_dagster.local.postgres import reachable
 from salesintel_dagster.local.world import open_world
 from salesintel_dagster_tests.local.held_worlds import HeldWorld, Holders, eventually, holders
 
-pytestmark = [pytest.mark.world, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.world, pytest.mark.slow, pytest.mark.timeout(120)]
 
 QUEUE = "kept-queue"
 TABLE = "bg-remover-dev-smartgo-export-progress"
