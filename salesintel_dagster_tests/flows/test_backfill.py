@@ -134,6 +134,7 @@ def test_an_interrupt_ends_the_run_at_once_and_the_ledger_knows():
     assert world.ledger.newest(DAYS[3]) is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [SourceUnavailable, StoreUnavailable, TableUnavailable])
 def test_an_outage_ends_the_run_and_the_days_after_it_are_not_tried(kind: type[SalesIntelError]):
     world = four_sales_a_day()
@@ -323,6 +324,7 @@ class HangingImages(ScriptedImages):
         raise ImageTransient(ImageStatus.TIMEOUT, "did not answer in time")
 
 
+@pytest.mark.long
 def test_a_host_that_hangs_costs_a_run_its_hour_once_however_many_days_the_run_has():
     """B5: 150 sales a day of one such host took 37 minutes each; thirty days are 18 hours, and a run has 4."""
     clock = HeldClock().clock

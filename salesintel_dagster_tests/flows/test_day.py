@@ -188,6 +188,7 @@ def test_images_are_downloaded_again_where_a_person_asks_for_it(world: FakeExpor
     assert len(world.images.calls) == 8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Auckland", "America/New_York"])
 def test_the_hour_of_the_run_does_not_change_a_days_rows(zone: str):
     """A1"""

@@ -97,6 +97,7 @@ def test_a_stage_alone_is_no_export(world: FakeExport):
     assert world.metrics.sent == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fails", [InMemoryMetrics.down().fails, RuntimeError("canary")])
 def test_a_sink_that_is_down_or_broken_is_one_warning_and_two_tries_in_many_days(world: FakeExport, fails: Exception):
     for day in DAYS[1:]:

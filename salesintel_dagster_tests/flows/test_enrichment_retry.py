@@ -72,6 +72,7 @@ def test_a_sweep_at_any_call_of_a_retry_leaves_the_job_open(number: int):
     assert world.states() == {"DONE": 15}, "messages that were lost are sent by the sweeper, which knows the job"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", NUMBERED)
 def test_a_retry_that_dies_at_any_call_is_made_whole_by_the_next(number: int):
     world = failed()

@@ -398,6 +398,7 @@ def test_a_host_that_hangs_costs_the_day_an_hour_whatever_its_number_of_images()
     assert clock.monotonic() == SECONDS_OF_A_HOST
 
 
+@pytest.mark.long
 def test_a_host_that_works_for_longer_than_it_hangs_is_asked_on():
     """B5: one image in ten takes 30 s and fails, the others 4 s each; in all it has hung for more than an hour."""
     clock = HeldClock().clock
@@ -471,6 +472,7 @@ def test_a_refused_url_is_told_as_such_whatever_hosts_did_and_nothing_of_it():
     assert not [row for row in day.rows() if "canary" in str(row["image_reason"])]
 
 
+@pytest.mark.long
 def test_hosts_that_gave_an_image_and_then_hang_do_not_take_an_hour_each_once_the_days_time_is_used_up():
     """B5: a CDN of 100 names that stops at noon took 100 hours, and a run has 4."""
     clock = HeldClock().clock

@@ -44,6 +44,7 @@ def test_entries_come_back_whole_and_in_order():
     assert list(quarantine.read(DAY)) == entries
 
 
+@pytest.mark.long
 def test_rows_of_a_megabyte_are_read_a_few_at_a_time():
     quarantine = Quarantine(InMemoryObjectStore(), "smartgo")
     rows = MAX_BATCH_CHARACTERS // 1_000_000 * 5

@@ -352,6 +352,7 @@ def test_all_batches_but_the_last_are_full_even_when_rows_are_rejected():
     assert sizes == [BATCH_ROWS, BATCH_ROWS, result.rows - 2 * BATCH_ROWS]
 
 
+@pytest.mark.long
 def test_a_source_that_breaks_off_leaves_the_day_as_it_was():
     world = _world(*_rows(BATCH_ROWS + 1))
     world.read()
@@ -373,6 +374,7 @@ class SteppingClock:
         self.clock = Clock(lambda: NOON, lambda: sum(self.slept), self.slept.append, lambda: 0.0)
 
 
+@pytest.mark.long
 def test_a_source_that_breaks_off_is_read_again_from_its_first_row():
     """A13: rows of the first try are neither doubled nor kept."""
     world = _world(*_rows(BATCH_ROWS + 1), sale_row(NOON, 5_000, sold_price=None))
