@@ -109,6 +109,7 @@ def test_a_refusal_is_one_plain_sentence_that_nobody_stores():
     assert dict(headers)[b"content-type"] == b"text/plain; charset=utf-8"
     assert dict(headers)[b"cache-control"] == b"no-store"
     assert dict(headers)[b"content-length"] == str(len(body)).encode()
+    assert dict(headers)[b"connection"] == b"close"
 
 
 @pytest.mark.parametrize(

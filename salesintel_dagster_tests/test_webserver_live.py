@@ -55,6 +55,9 @@ defs = dg.Definitions(assets=[tiny_asset], schedules=[tiny_schedule])
 EVALUATION = """scheduleOrError(scheduleSelector: {
   repositoryLocationName: "tiny_definitions", repositoryName: "__repository__", scheduleName: "tiny_schedule"
 }) { ... on Schedule { futureTicks(limit: 1) { results { evaluationResult { skipReason } } } } }"""
+PLAN = """executionPlanOrError(mode: "default", runConfigData: {}, pipeline: {
+  repositoryLocationName: "tiny_definitions", repositoryName: "__repository__", pipelineName: "__ASSET_JOB"
+}) { __typename }"""
 OURS = ("-m", "salesintel_dagster.webserver", "--port", "0")
 LIMITS = "{instance{concurrencyLimits{concurrencyKey}}}"
 
@@ -349,12 +352,13 @@ def test_a_viewer_reads_and_changes_nothing(viewer: Served):
     assert viewer.ask("POST", "/report_asset_materialization/a", bearer)[0] == 401
 
 
-def test_a_viewers_question_runs_no_schedule(viewer: Served):
+def test_a_viewers_question_runs_no_function_of_the_definitions(viewer: Served):
     """Dagster answers a query with what the schedule would do, and runs it for that; a websocket takes queries, too."""
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     evaluated = viewer.log.parent / "evaluated"
-    asked = json.dumps({"query": f"{{ {EVALUATION} }}"})
-    assert "Unauthorized" in viewer.ask("POST", "/graphql", {**JSON, **bearer}, asked)[1]
+    for field in (EVALUATION, PLAN):
+        asked = json.dumps({"query": f"{{ {field} }}"})
+        assert "Unauthorized" in viewer.ask("POST", "/graphql", {**JSON, **bearer}, asked)[1]
     query = f'query {{ capturedLogs(logKey: ["a"]) {{ cursor }} {EVALUATION} }}'
     with connect(
         f"ws://{viewer.host}/graphql",

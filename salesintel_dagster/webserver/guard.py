@@ -154,6 +154,7 @@ async def _form_token(receive: Receive) -> str:
 
 
 async def _send(send: Send, status: int, headers: Headers, body: bytes, prefix: str = "") -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": f"{prefix}http.response.start", "status": status, "headers": [*headers, length]})
+    """Answer by ourselves and, over HTTP, end the connection: it would keep one of the few places for ever."""
+    ours = [(b"content-length", str(len(body)).encode()), *([] if prefix else [(b"connection", b"close")])]
+    await send({"type": f"{prefix}http.response.start", "status": status, "headers": [*headers, *ours]})
     await send({"type": f"{prefix}http.response.body", "body": body})

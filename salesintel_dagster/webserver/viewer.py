@@ -1,8 +1,10 @@
 """Viewer mode: what changes something or runs code refuses whoever asks for it, by request or by websocket.
 
 Dagster's own read-only mode leaves it to each field to ask for a permission. Two of its 41 mutations ask for none:
-`setNuxSeen`, which writes a file, and `logTelemetry`. Nor does a query for a tick that is to come, which runs the
-schedule's or the sensor's function. Imports Dagster's webserver; only `dagster_app` imports this.
+`setNuxSeen`, which writes a file, and `logTelemetry`. Nor do the queries that run a function of the definitions: a
+schedule's or a sensor's for a tick that is to come, a job's for a partition's configuration or for a plan. A plan took
+the asker's own configuration, and its answer could hold a variable of the server's environment. Imports Dagster's
+webserver; only `dagster_app` imports this.
 """
 
 from __future__ import annotations
@@ -13,8 +15,13 @@ from dagster_webserver.webserver import DagsterWebserver
 from graphql import GraphQLError, GraphQLObjectType
 
 REFUSED = "Unauthorized: this is viewer mode, which changes and runs nothing"
-DRY_RUN = ("DryRunInstigationTick", "evaluationResult")
-"""The type and the field that run a schedule or a sensor."""
+RUNS_CODE = {
+    "DryRunInstigationTick": ("evaluationResult",),
+    "Partition": ("runConfigOrError", "tagsOrError"),
+    "PartitionTagsAndConfig": ("runConfigOrError", "tagsOrError"),
+    "Query": ("executionPlanOrError",),
+}
+"""The fields of each type that run a function of the definitions."""
 
 
 class ViewerWebserver(DagsterWebserver[Any, Any]):
@@ -23,11 +30,13 @@ class ViewerWebserver(DagsterWebserver[Any, Any]):
     def build_graphql_schema(self) -> Any:  # noqa: ANN401 - graphene has no types
         """Return Dagster's schema, in which these fields refuse."""
         schema = super().build_graphql_schema()
-        mutations, tick = schema.graphql_schema.mutation_type, schema.graphql_schema.type_map[DRY_RUN[0]]
+        mutations = schema.graphql_schema.mutation_type
         assert isinstance(mutations, GraphQLObjectType)  # noqa: S101 - for mypy
-        assert isinstance(tick, GraphQLObjectType)  # noqa: S101 - same
-        for field in (*mutations.fields.values(), tick.fields[DRY_RUN[1]]):
+        for field in mutations.fields.values():
             field.resolve = _refuse
+        for name, fields in RUNS_CODE.items():
+            for field in fields:
+                schema.graphql_schema.type_map[name].fields[field].resolve = _refuse
         return schema
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import Any
 
 import h11
@@ -21,6 +22,8 @@ REQUEST_SECONDS = 20.0
 """A connection on which nothing whole was asked for so long, and nothing is being answered, is closed."""
 READ_SECONDS = 60.0
 """A reader that takes nothing for so long of what was written to it is cut off."""
+SEND_BUFFER_BYTES = 128 * 1024
+"""Linux grows it to 4 MB and tells of room once a third is free: who reads 20 KB/s seemed to take nothing."""
 MAX_HEAD_BYTES = 64 * 1024
 MAX_CONNECTIONS = 400
 """Of the 1,024 files that a process may often have open: gRPC aborts the process that gets no more."""
@@ -48,6 +51,7 @@ class _ImpatientWriter(asyncio.Protocol):
         """Be told of every byte that has to wait, not only of those beyond 64 KB."""
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=0)
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
@@ -156,6 +160,7 @@ def config(app: App, **others: Any) -> uvicorn.Config:  # noqa: ANN401 - uvicorn
         server_header=False,
         proxy_headers=False,  # nothing here trusts X-Forwarded-*
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        ws_ping_timeout=None,  # a ping waits behind a large message: its slow reader was closed for not answering
         **others,
     )
     logging.getLogger("uvicorn.error").addFilter(_is_told)  # once it has its level and handlers
