@@ -1,24 +1,18 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime
+from datetime import date
 
 import pytest
 
 from salesintel_dagster.commands.quarantine import _show_replayed, _show_replayed_as_json
 from salesintel_dagster.commands.runs import RunOutcome
-from salesintel_dagster.domain.sale import Rejection
-from salesintel_dagster.flows.export.quarantine import Quarantine, QuarantineEntry
+from salesintel_dagster.flows.export.quarantine import Quarantine
 from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
-from salesintel_dagster_tests.fakes.source import sale_row
+from salesintel_dagster_tests.fakes.quarantined import entry
 
 BEFORE, AFTER = date(2026, 11, 3), date(2026, 11, 4)
 """Two days stand for one day's quarantine before and after."""
-NO_PRICE = Rejection("PRICE_MISSING", "sold_price", "None", "a sale has a price")
-
-
-def entry(number: int) -> QuarantineEntry:
-    return QuarantineEntry.of(NO_PRICE, sale_row(datetime(2026, 11, 3, 12, tzinfo=UTC), number))
 
 
 def test_the_answer_is_one_json_object_or_a_line_a_row(capsys: pytest.CaptureFixture[str]):

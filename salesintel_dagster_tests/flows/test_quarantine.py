@@ -26,20 +26,14 @@ from salesintel_dagster.flows.export.quarantine import (
     canonical_json,
 )
 from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
-from salesintel_dagster_tests.fakes.source import sale_row
+from salesintel_dagster_tests.fakes.quarantined import entry
 
 DAY = date(2026, 11, 3)
-NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
-NO_PRICE = Rejection("PRICE_MISSING", "sold_price", "None", "a sale has a price")
-
-
-def _entry(number: int, rejection: Rejection = NO_PRICE, **changed: object) -> QuarantineEntry:
-    return QuarantineEntry.of(rejection, sale_row(NOON, number, **changed))
 
 
 def test_entries_come_back_whole_and_in_order():
     quarantine = Quarantine(InMemoryObjectStore(), "smartgo")
-    entries = [_entry(number) for number in range(MAX_BATCH_ROWS * 2 + 1)]
+    entries = [entry(number) for number in range(MAX_BATCH_ROWS * 2 + 1)]
     quarantine.write(DAY, iter(entries))
     assert list(quarantine.read(DAY)) == entries
 
@@ -48,7 +42,7 @@ def test_entries_come_back_whole_and_in_order():
 def test_rows_of_a_megabyte_are_read_a_few_at_a_time():
     quarantine = Quarantine(InMemoryObjectStore(), "smartgo")
     rows = MAX_BATCH_CHARACTERS // 1_000_000 * 5
-    quarantine.write(DAY, (_entry(number, brand=f"{number:07}" * 150_000) for number in range(rows)))
+    quarantine.write(DAY, (entry(number, brand=f"{number:07}" * 150_000) for number in range(rows)))
     tracemalloc.start()
     try:
         assert sum(1 for _ in quarantine.read(DAY)) == rows
@@ -66,27 +60,27 @@ def test_a_day_never_read_has_no_entries():
 
 def test_each_run_replaces_the_days_entries():
     quarantine = Quarantine(InMemoryObjectStore(), "smartgo")
-    quarantine.write(DAY, [_entry(1), _entry(2)])
-    quarantine.write(DAY, [_entry(2)])
+    quarantine.write(DAY, [entry(1), entry(2)])
+    quarantine.write(DAY, [entry(2)])
     assert [entry.sale_id for entry in quarantine.read(DAY)] == ["S-000002"]
 
 
 def test_days_lists_only_days_that_have_entries_with_their_counts():
     store = InMemoryObjectStore()
     quarantine, other = Quarantine(store, "smartgo"), Quarantine(store, "smartgo2")
-    quarantine.write(date(2026, 11, 4), [_entry(1)])
-    quarantine.write(DAY, [_entry(1), _entry(2)])
+    quarantine.write(date(2026, 11, 4), [entry(1)])
+    quarantine.write(DAY, [entry(1), entry(2)])
     quarantine.write(date(2026, 11, 5), [])
-    other.write(date(2026, 11, 6), [_entry(1)])
+    other.write(date(2026, 11, 6), [entry(1)])
     assert quarantine.days() == [(DAY, 2), (date(2026, 11, 4), 1)]
 
 
 def test_nothing_is_replaced_when_the_reading_breaks_off():
     quarantine = Quarantine(InMemoryObjectStore(), "smartgo")
-    quarantine.write(DAY, [_entry(1)])
+    quarantine.write(DAY, [entry(1)])
 
     def breaking() -> Iterator[QuarantineEntry]:
-        yield _entry(2)
+        yield entry(2)
         raise StoreUnavailable("down")
 
     with pytest.raises(StoreUnavailable):
@@ -97,7 +91,7 @@ def test_nothing_is_replaced_when_the_reading_breaks_off():
 def test_many_entries_and_large_ones_are_written_in_bounded_batches():
     store = InMemoryObjectStore()
     quarantine = Quarantine(store, "smartgo")
-    quarantine.write(DAY, (_entry(number, brand="b" * 1_500_000) for number in range(7)))
+    quarantine.write(DAY, (entry(number, brand="b" * 1_500_000) for number in range(7)))
     with pq.ParquetFile(BytesIO(store.objects[quarantine.key(DAY)])) as parquet:
         assert parquet.schema_arrow.equals(QUARANTINE_SCHEMA)
         assert [parquet.metadata.row_group(n).num_rows for n in range(parquet.num_row_groups)] == [3, 3, 1]
@@ -156,6 +150,6 @@ def test_every_row_has_one_canonical_json_that_does_not_depend_on_key_order(row:
 
 def test_a_conflict_names_its_generated_sale_id():
     conflict = Rejection(CONFLICT, "sale_id", "gen-1", "once")
-    assert _entry(1, conflict, sale_id=None).sale_id == "gen-1"
-    assert _entry(1, conflict).sale_id == "S-000001"
-    assert _entry(1, sale_id=" ").sale_id == ""
+    assert entry(1, conflict, sale_id=None).sale_id == "gen-1"
+    assert entry(1, conflict).sale_id == "S-000001"
+    assert entry(1, sale_id=" ").sale_id == ""

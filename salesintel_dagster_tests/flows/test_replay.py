@@ -3,7 +3,7 @@ from __future__ import annotations
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from datetime import date
 
 import pytest
 
@@ -11,16 +11,11 @@ from salesintel_dagster.domain.sale import Rejection
 from salesintel_dagster.flows.export.quarantine import MAX_BATCH_CHARACTERS, Quarantine, QuarantineEntry
 from salesintel_dagster.flows.export.replay import Fate, replayed
 from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
-from salesintel_dagster_tests.fakes.source import sale_row
+from salesintel_dagster_tests.fakes.quarantined import entry
 
 BEFORE, AFTER = date(2026, 11, 3), date(2026, 11, 4)
 """Two days stand for one day's quarantine before and after."""
-NO_PRICE = Rejection("PRICE_MISSING", "sold_price", "None", "a sale has a price")
 NO_NUMBER = Rejection("PRICE_INVALID", "sold_price", "'x'", "a price is a decimal number")
-
-
-def entry(number: int, rejection: Rejection = NO_PRICE, **changed: object) -> QuarantineEntry:
-    return QuarantineEntry.of(rejection, sale_row(datetime(2026, 11, 3, 12, tzinfo=UTC), number, **changed))
 
 
 def told(before: Iterable[QuarantineEntry], after: Iterable[QuarantineEntry]) -> dict[Fate, list[QuarantineEntry]]:
