@@ -11,10 +11,12 @@ from __future__ import annotations
 import http.client
 import io
 import re
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
-from salesintel_dagster.adapters.pinned_sockets import BoundedReader
+from salesintel_dagster.adapters.bounded_reader import BoundedReader
 
 if TYPE_CHECKING:
     import socket
@@ -46,6 +48,22 @@ class BoundedResponse(http.client.HTTPResponse):
             self.fp = body
         told = [*self.headers.get_all("Content-Length", []), *self.headers.get_all("Transfer-Encoding", [])]
         self.will_close |= len(told) > 1 or self.status < HTTPStatus.OK  # another reader would end it elsewhere
+
+    def retry_after(self, now: datetime) -> float | None:
+        """Return the seconds that the host asks to wait; None where it says nothing."""
+        header = self.headers.get("Retry-After")
+        return None if header is None else retry_after_seconds(header, now)
+
+
+def retry_after_seconds(header: str, now: datetime) -> float | None:
+    """Return the wait a Retry-After header asks for, as seconds or as an HTTP date; None where it says nothing."""
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max((parsedate_to_datetime(text) - now).total_seconds(), 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _head(answer: io.BufferedReader) -> bytes:

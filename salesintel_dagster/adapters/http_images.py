@@ -11,15 +11,14 @@ import http.client
 import io
 import socket
 import ssl
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import NoReturn
 
 from PIL import Image
 
+from salesintel_dagster.adapters.bounded_reader import BoundedReader, Connection, TooManyBytes
 from salesintel_dagster.adapters.bounded_response import BoundedResponse
-from salesintel_dagster.adapters.pinned_sockets import BoundedReader, Connection, PinnedSockets, TooManyBytes
+from salesintel_dagster.adapters.pinned_sockets import PinnedSockets
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.errors import ImageFailure, ImageRefused, ImageTransient
 from salesintel_dagster.domain.image_urls import ImageUrl, parse_image_url, redirected
@@ -114,7 +113,7 @@ class HttpImageFetcher(ImageFetcher):
 
     def _request(self, connection: Connection, target: ImageUrl, deadline: float) -> bytes | str:
         """Send one GET and read its answer; the connection is kept only after an answer read to its end."""
-        reader = BoundedReader(connection, deadline, self._clock, MAX_OVERHEAD_BYTES)
+        reader = self._sockets.reader(connection, deadline, MAX_OVERHEAD_BYTES)
         response = BoundedResponse(reader)
         reusable = False
         try:
@@ -145,17 +144,17 @@ class HttpImageFetcher(ImageFetcher):
         )
         return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
-    def _taken(self, response: http.client.HTTPResponse, target: ImageUrl, reader: BoundedReader) -> bytes | str:
+    def _taken(self, response: BoundedResponse, target: ImageUrl, reader: BoundedReader) -> bytes | str:
         location = response.headers.get("Location")
         if response.status in _REDIRECTS and location:
             return location.encode("latin-1", "replace").decode("utf-8", "replace")
         if response.status != HTTPStatus.OK:
-            raise_status(response.status, target.host, _retry_after(response, self._clock.now()))
+            raise_status(response.status, target.host, response.retry_after(self._clock.now()))
         if not _PACKED.isdisjoint(response.headers.get("Content-Encoding", "").lower().replace(",", " ").split()):
             raise ImageRefused(ImageStatus.NOT_AN_IMAGE, f"{target.host} sent a content encoding nobody asked for")
         return self._body(response, reader)
 
-    def _body(self, response: http.client.HTTPResponse, reader: BoundedReader) -> bytes:
+    def _body(self, response: BoundedResponse, reader: BoundedReader) -> bytes:
         if response.length is not None:
             return self._declared_body(response, reader, response.length)
         body = bytearray()
@@ -166,7 +165,7 @@ class HttpImageFetcher(ImageFetcher):
                 raise self._too_large()
         return bytes(body)
 
-    def _declared_body(self, response: http.client.HTTPResponse, reader: BoundedReader, declared: int) -> bytes:
+    def _declared_body(self, response: BoundedResponse, reader: BoundedReader, declared: int) -> bytes:
         """Read it in one go: nothing is wrapped around its parts."""
         if declared > self._max_bytes:
             raise self._too_large()
@@ -220,22 +219,6 @@ def raise_status(status: int, host: str, retry_after_seconds: float | None) -> N
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         raise ImageRefused(ImageStatus.FORBIDDEN, reason)
     raise ImageRefused(ImageStatus.HTTP_ERROR, reason)
-
-
-def retry_after_seconds(header: str, now: datetime) -> float | None:
-    """Return the wait a Retry-After header asks for, as seconds or as an HTTP date; None where it says nothing."""
-    text = header.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        return max((parsedate_to_datetime(text) - now).total_seconds(), 0.0)
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _retry_after(response: http.client.HTTPResponse, now: datetime) -> float | None:
-    header = response.headers.get("Retry-After")
-    return None if header is None else retry_after_seconds(header, now)
 
 
 def _is_finished(response: http.client.HTTPResponse) -> bool:

@@ -16,8 +16,9 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
+from salesintel_dagster.adapters.bounded_reader import BoundedReader, Connection, TooManyBytes
 from salesintel_dagster.adapters.bounded_response import BoundedResponse
-from salesintel_dagster.adapters.pinned_sockets import BoundedReader, Connection, PinnedSockets, TooManyBytes
+from salesintel_dagster.adapters.pinned_sockets import PinnedSockets
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.enrichment.batch import Reason
 from salesintel_dagster.domain.enrichment.facts import Answer, LookUp
@@ -141,8 +142,7 @@ class KeepaProvider(EnrichmentProvider):
         return self._request(opened, self._reader(opened, deadline), head, deadline)
 
     def _reader(self, connection: Connection, deadline: float) -> BoundedReader:
-        limit = self._max_bytes + MAX_OVERHEAD_BYTES
-        return BoundedReader(connection, deadline, self._clock, limit, is_trusted=True)
+        return self._sockets.reader(connection, deadline, self._max_bytes + MAX_OVERHEAD_BYTES)
 
     def _request(
         self, connection: Connection, reader: BoundedReader, head: bytes, deadline: float

@@ -17,7 +17,8 @@ from typing import cast
 from botocore.exceptions import BotoCoreError, ClientError
 
 from salesintel_dagster.adapters.aws import AwsClient, told
-from salesintel_dagster.adapters.pinned_sockets import BoundedReader, PinnedSockets, TooManyBytes
+from salesintel_dagster.adapters.bounded_reader import BoundedReader, TooManyBytes
+from salesintel_dagster.adapters.pinned_sockets import PinnedSockets
 from salesintel_dagster.domain.alerts import MAX_SUBJECT_CHARACTERS, WEBHOOK_URL, Alert, AlertSink
 from salesintel_dagster.domain.checks import Severity
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
@@ -108,7 +109,7 @@ class WebhookAlerts(AlertSink):
         with self._sockets.open(self._target, deadline) as connection:
             connection.settimeout(max(deadline - self._clock.monotonic(), 0.001))
             connection.sendall(self._request(alert))
-            reader = BoundedReader(connection, deadline, self._clock, MAX_ANSWER_BYTES, is_trusted=True)
+            reader = self._sockets.reader(connection, deadline, MAX_ANSWER_BYTES)
             line = _STATUS_LINE.fullmatch(_first_line(reader))
             return int(line[1]) if line else None
 

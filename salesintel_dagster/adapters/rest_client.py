@@ -18,9 +18,9 @@ from itertools import count
 from typing import NoReturn
 from urllib.parse import urljoin, urlsplit
 
+from salesintel_dagster.adapters.bounded_reader import TooManyBytes
 from salesintel_dagster.adapters.bounded_response import BoundedResponse
-from salesintel_dagster.adapters.http_images import retry_after_seconds
-from salesintel_dagster.adapters.pinned_sockets import BoundedReader, PinnedSockets, TooManyBytes
+from salesintel_dagster.adapters.pinned_sockets import PinnedSockets
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK, Clock
 from salesintel_dagster.domain.errors import (
     ImageRefused,
@@ -146,7 +146,7 @@ class RestClient:
         with self._sockets.open(target, ends_at) as connection:
             connection.settimeout(max(ends_at - self._clock.monotonic(), 0.001))
             connection.sendall(self._head(target))
-            reader = BoundedReader(connection, ends_at, self._clock, limit, is_trusted=True)
+            reader = self._sockets.reader(connection, ends_at, limit)
             response = BoundedResponse(reader)
             try:
                 response.begin()
@@ -166,7 +166,7 @@ class RestClient:
         )
         return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
-    def _taken(self, response: http.client.HTTPResponse, url: str) -> Answer | str:
+    def _taken(self, response: BoundedResponse, url: str) -> Answer | str:
         location = response.headers.get("Location")
         if response.status in _REDIRECTS and location:
             return location
@@ -181,12 +181,10 @@ class RestClient:
             raise ConnectionResetError("the body ended before its length")
         return Answer(url, self._parsed(body), response.headers)
 
-    def _raise_status(self, response: http.client.HTTPResponse) -> NoReturn:
+    def _raise_status(self, response: BoundedResponse) -> NoReturn:
         status = response.status
         if status in _AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            header = response.headers.get("Retry-After")
-            wait = None if header is None else retry_after_seconds(header, self._clock.now())
-            raise _Again(f"answered {status}", wait)
+            raise _Again(f"answered {status}", response.retry_after(self._clock.now()))
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise SourceRefused(f"{self._place}: refused the token (answered {status})")
         raise SourceMappingInvalid(f"{self._place}: does not know the request (answered {status}); check url")

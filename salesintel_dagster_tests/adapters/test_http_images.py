@@ -19,7 +19,8 @@ from shutil import which
 
 import pytest
 
-from salesintel_dagster.adapters.http_images import HttpImageFetcher, retry_after_seconds, verified_image
+from salesintel_dagster.adapters.bounded_response import retry_after_seconds
+from salesintel_dagster.adapters.http_images import HttpImageFetcher, verified_image
 from salesintel_dagster.adapters.pinned_sockets import MAX_IDLE_SOCKETS, PinnedSockets, system_connect
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import ImageFailure, ImageRefused, ImageTransient

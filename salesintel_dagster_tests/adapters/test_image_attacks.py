@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from salesintel_dagster.adapters.bounded_reader import BUFFER_BYTES
 from salesintel_dagster.adapters.http_images import MAX_OVERHEAD_BYTES, HttpImageFetcher
-from salesintel_dagster.adapters.pinned_sockets import BUFFER_BYTES, PinnedSockets, system_connect
+from salesintel_dagster.adapters.pinned_sockets import PinnedSockets, system_connect
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.flows.export.images import ImageLimits

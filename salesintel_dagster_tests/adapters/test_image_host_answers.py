@@ -13,8 +13,8 @@ from contextlib import suppress
 
 import pytest
 
+from salesintel_dagster.adapters.bounded_reader import FREE_RECEIVES, BoundedReader
 from salesintel_dagster.adapters.http_images import HttpImageFetcher, verified_image
-from salesintel_dagster.adapters.pinned_sockets import FREE_RECEIVES, BoundedReader
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import ImageRefused, ImageTransient
 from salesintel_dagster.domain.outcome import ImageStatus
