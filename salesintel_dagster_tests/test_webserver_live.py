@@ -359,17 +359,38 @@ def test_a_viewers_question_runs_no_function_of_the_definitions(viewer: Served):
     for field in (EVALUATION, PLAN):
         asked = json.dumps({"query": f"{{ {field} }}"})
         assert "Unauthorized" in viewer.ask("POST", "/graphql", {**JSON, **bearer}, asked)[1]
-    query = f'query {{ capturedLogs(logKey: ["a"]) {{ cursor }} {EVALUATION} }}'
+    assert "Unauthorized" in _subscribe(viewer, f'query {{ capturedLogs(logKey: ["a"]) {{ cursor }} {EVALUATION} }}')
+    assert not evaluated.exists()
+
+
+def test_a_viewer_who_waits_for_logs_makes_no_folder_for_them(viewer: Served):
+    """Dagster made the folder of any key, as often as one was asked for."""
+    logs = viewer.log.parent / "storage"
+    (logs / "run" / "compute_logs").mkdir(parents=True)
+    (logs / "run" / "compute_logs" / "step.out").write_text("said")
+    watched = "subscription { capturedLogs(logKey: [%s]) { stdout } }"
+    for unknown in (
+        '"other", "compute_logs", "step"',
+        '"run", "more", "step"',
+        '"..", "step"',
+        f'"{300 * "a"}", "step"',
+    ):
+        assert '"type":"error"' in _subscribe(viewer, watched % unknown).replace(" ", "")
+    assert "said" in _subscribe(viewer, watched % '"run", "compute_logs", "step"')
+    assert [path.name for path in logs.rglob("*") if "log" not in path.name] == ["run", "step.out"]
+
+
+def _subscribe(viewer: Served, query: str) -> str:
+    """Return the first that is answered."""
     with connect(
         f"ws://{viewer.host}/graphql",
         origin=f"http://{viewer.host}",
-        additional_headers=bearer,
+        additional_headers={"Authorization": f"Bearer {TOKEN}"},
         subprotocols=[Subprotocol("graphql-ws")],
         proxy=None,
     ) as opened:
         opened.send(json.dumps({"id": "1", "type": "start", "payload": {"query": query}}))
-        assert "Unauthorized" in str(opened.recv(timeout=10))
-    assert not evaluated.exists()
+        return str(opened.recv(timeout=10))
 
 
 def test_a_websocket_needs_the_token_too(viewer: Served):

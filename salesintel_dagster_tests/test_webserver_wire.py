@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
+from typing import Literal
 
 import pytest
 import uvicorn
@@ -31,6 +32,15 @@ LARGE = 1024 * 1024
 KERNEL_BYTES = 16 * 1024
 """What the kernel takes of an answer that nobody reads; left to itself, some 4 MB."""
 LOGGERS = tuple(map(logging.getLogger, ("uvicorn.error", "asyncio")))
+SAID = {
+    "/a": ["late"],
+    "/graphql": ["late"],
+    "/large": ["l" * LARGE],
+    "/many": ["l" * LARGE, "m" * 256 * 1024, "l" * LARGE, "late"],
+}
+"""What the websocket of a path is sent once it says something, all at once."""
+SPEAK = b"\x81\x80\x00\x00\x00\x00"
+"""An empty message of a client."""
 HANDSHAKE = ("Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
 
 
@@ -50,7 +60,7 @@ class Wire:
             await receive()
             await send({"type": "websocket.accept"})
             await receive()
-            await send({"type": "websocket.send", "text": "late" if scope["path"] != "/large" else "l" * LARGE})
+            await asyncio.gather(*(send({"type": "websocket.send", "text": text}) for text in SAID[scope["path"]]))
             await receive()
             return
         while (await receive()).get("more_body"):
@@ -96,11 +106,20 @@ class Wire:
 
 @pytest.fixture(scope="module")
 def wire() -> Iterator[Wire]:
+    yield from _served("auto")
+
+
+@pytest.fixture
+def wire_of_asyncio() -> Iterator[Wire]:
+    """Where uvloop is not installed. It tells of what is unread once all writers have written, not after the first."""
+    yield from _served("asyncio")
+
+
+def _served(loop: Literal["auto", "asyncio"]) -> Iterator[Wire]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
         made = Wire(listener.getsockname()[1])
         guard = Guard(made.app, allowed_hosts(made.port, "127.0.0.1"))
-        server = uvicorn.Server(config(guard, lifespan="off", log_level="warning"))
+        server = uvicorn.Server(config(guard, loop=loop, lifespan="off", log_level="warning"))
         made.connections = server.server_state.connections
         thread = threading.Thread(target=lambda: server.run(sockets=[listener]), daemon=True)
         thread.start()
@@ -290,7 +309,7 @@ def test_who_reads_nothing_is_cut_off(wire: Wire, monkeypatch: pytest.MonkeyPatc
         assert wire.comes_to(1)
         if name == "a large message":
             assert opened.recv(12) == b"HTTP/1.1 101"
-            opened.sendall(b"\x81\x80\x00\x00\x00\x00")
+            opened.sendall(SPEAK)
         assert wire.comes_to(0)
 
 
@@ -315,6 +334,22 @@ def test_who_reads_slowly_gets_all(wire: Wire, monkeypatch: pytest.MonkeyPatch):
     assert answer.endswith(b"l" * LARGE)
 
 
+def test_a_websocket_that_several_write_to_is_read_slowly_to_the_end(
+    wire_of_asyncio: Wire, monkeypatch: pytest.MonkeyPatch
+):
+    """What is unread grows when the next one writes: all that the reader took in a minute was not seen for it."""
+    monkeypatch.setattr(ImpatientWebSocket, "read_seconds", 0.3)
+    with wire_of_asyncio.unread(websocket("/many", "Origin: http://HOST")) as opened:
+        answer = opened.recv(KERNEL_BYTES)
+        opened.sendall(SPEAK)
+        while not answer.endswith(b"late"):
+            part = opened.recv(KERNEL_BYTES)
+            assert part, "cut off"
+            answer += part
+            time.sleep(0.01)
+    assert len(answer) > 2 * LARGE
+
+
 def test_a_websocket_is_not_cut_off_for_what_was_asked_before_it(wire: Wire, monkeypatch: pytest.MonkeyPatch):
     """Its connection may come with an answer that is still unread; then the wait is the websocket's."""
     for protocol in (ImpatientProtocol, ImpatientWebSocket):
@@ -325,7 +360,7 @@ def test_a_websocket_is_not_cut_off_for_what_was_asked_before_it(wire: Wire, mon
         while b"HTTP/1.1 101" not in answer:
             answer += opened.recv(65536)
         time.sleep(0.3)
-        opened.sendall(b"\x81\x80\x00\x00\x00\x00")
+        opened.sendall(SPEAK)
         while not answer.endswith(b"late"):
             part = opened.recv(65536)
             assert part, "cut off"

@@ -3,14 +3,17 @@
 Dagster's own read-only mode leaves it to each field to ask for a permission. Two of its 41 mutations ask for none:
 `setNuxSeen`, which writes a file, and `logTelemetry`. Nor do the queries that run a function of the definitions: a
 schedule's or a sensor's for a tick that is to come, a job's for a partition's configuration or for a plan. A plan took
-the asker's own configuration, and its answer could hold a variable of the server's environment. Imports Dagster's
-webserver; only `dagster_app` imports this.
+the asker's own configuration, and its answer could hold a variable of the server's environment. Who watches a step's
+logs makes the folder of whatever he names. Imports Dagster's webserver; only `dagster_app` imports this.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster_webserver.webserver import DagsterWebserver
 from graphql import GraphQLError
 
@@ -22,6 +25,7 @@ RUNS_CODE = {
     "Query": ("executionPlanOrError",),
 }
 """The fields of each type that run a function of the definitions."""
+NOT_CAPTURED = "Unauthorized: no logs are kept by that key, and viewer mode makes no folder to wait for them"
 
 
 class ViewerWebserver(DagsterWebserver[Any, Any]):
@@ -35,8 +39,21 @@ class ViewerWebserver(DagsterWebserver[Any, Any]):
         for name, fields in RUNS_CODE.items():
             for field in fields:
                 schema.graphql_schema.type_map[name].fields[field].resolve = _refuse
+        watched = schema.graphql_schema.subscription_type.fields["capturedLogs"]
+        watched.subscribe = _of_what_is_there(watched.subscribe)
         return schema
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:
     raise GraphQLError(REFUSED)
+
+
+def _of_what_is_there(subscribe: Callable[..., Any]) -> Callable[..., Any]:
+    def subscribe_if_captured(root: object, info: Any, **asked: Any) -> Any:  # noqa: ANN401 - graphene has no types
+        logs = info.context.instance.compute_log_manager
+        local = isinstance(logs, LocalComputeLogManager)
+        if local and not Path(logs.get_captured_local_path(asked["logKey"], "out")).parent.is_dir():
+            raise GraphQLError(NOT_CAPTURED)
+        return subscribe(root, info, **asked)
+
+    return subscribe_if_captured

@@ -22,6 +22,9 @@ REQUEST_SECONDS = 20.0
 """A connection on which nothing whole was asked for so long, and nothing is being answered, is closed."""
 READ_SECONDS = 60.0
 """A reader that takes nothing for so long of what was written to it is cut off."""
+LOOKS = 60
+"""In that time. What is unread may grow meanwhile, as where several subscriptions share a websocket: between two looks
+less often than the reader takes something."""
 SEND_BUFFER_BYTES = 128 * 1024
 """Linux grows it to 4 MB and tells of room once a third is free: who reads 20 KB/s seemed to take nothing."""
 MAX_HEAD_BYTES = 64 * 1024
@@ -74,13 +77,15 @@ class _ImpatientWriter(asyncio.Protocol):
         if self._cut is not None:
             self._cut.cancel()
 
-    def _wait_for_reader(self) -> None:
+    def _wait_for_reader(self, looks: int = LOOKS) -> None:
         unread = self.transport.get_write_buffer_size()
-        self._cut = self.loop.call_later(self.read_seconds, self._look_at_reader, unread)
+        self._cut = self.loop.call_later(self.read_seconds / LOOKS, self._look_at_reader, unread, looks - 1)
 
-    def _look_at_reader(self, unread: int) -> None:
+    def _look_at_reader(self, unread: int, looks: int) -> None:
         if self.transport.get_write_buffer_size() < unread:
             self._wait_for_reader()  # slow: Dagster gives an answer in one piece, however large
+        elif looks > 0:
+            self._wait_for_reader(looks)
         else:
             self.transport.abort()
 
