@@ -100,6 +100,14 @@ def _drop_and_add_a_column(table: Table) -> None:
     _add_a_column(table)
 
 
+def _add_a_dropped_column_anew(table: Table) -> None:
+    with table.update_schema(allow_incompatible_changes=True) as schema:
+        schema.delete_column("brand")
+    with table.update_schema() as schema:
+        schema.add_column("brand", StringType())
+        schema.move_after("brand", "category")
+
+
 def _drop_a_partition(table: Table) -> None:
     with table.update_spec() as spec:
         spec.remove_field("month")
@@ -110,7 +118,9 @@ def _loosen(table: Table) -> None:
         transaction.set_properties({ISOLATION[0]: "snapshot"})
 
 
-@pytest.mark.parametrize("change", [_add_a_column, _drop_and_add_a_column, _drop_a_partition, _loosen])
+@pytest.mark.parametrize(
+    "change", [_add_a_column, _drop_and_add_a_column, _add_a_dropped_column_anew, _drop_a_partition, _loosen]
+)
 def test_the_code_of_the_runbook_takes_any_change_of_a_table_back(
     change: Callable[[Table], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
