@@ -6,28 +6,46 @@ import inspect
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import date, timedelta
 from pathlib import Path
 
 import click
+import pyarrow as pa
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
+from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyiceberg.types import StringType
 
 from salesintel_dagster import wiring
-from salesintel_dagster.adapters.aws import told
+from salesintel_dagster.adapters.aws import AwsClients, told
 from salesintel_dagster.adapters.commit_attempts import translated
-from salesintel_dagster.adapters.table_layout import ISOLATION, SALES_TABLE, check_layout, load_or_create
+from salesintel_dagster.adapters.history_table import IcebergHistoryTable
+from salesintel_dagster.adapters.table_layout import (
+    HISTORY_TABLE,
+    ISOLATION,
+    NAMESPACE,
+    SALES_TABLE,
+    check_layout,
+    load_or_create,
+)
 from salesintel_dagster.commands.app import cli
 from salesintel_dagster.definitions import build
 from salesintel_dagster.defs.incidents import GUIDE, SECTIONS
 from salesintel_dagster.domain.alerts import AlertKind
-from salesintel_dagster.domain.errors import SchemaDrift, TableError
+from salesintel_dagster.domain.errors import DuplicateKeys, SchemaDrift, TableError
+from salesintel_dagster.domain.event_queues import misfits
 from salesintel_dagster.flows.export.checks import ExportChecks
 from salesintel_dagster.settings import Settings
+from salesintel_dagster.wiring.event_checks import event_queue_watch
 from salesintel_dagster_tests.command_line import call
+from salesintel_dagster_tests.event_stage import EventStage
+from salesintel_dagster_tests.fakes.clocks import held_clock
+from salesintel_dagster_tests.fakes.events import TENANT
+from salesintel_dagster_tests.fakes.keyed_table import sold_event, sold_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / GUIDE).read_text()
@@ -46,6 +64,13 @@ def _words_of_failed_runs() -> list[str]:
     """Return what the first column of the table of failed runs quotes."""
     table = PAGE.split("| the alert says | do |\n|---|---|\n")[1].split("\n\n")[0]
     return [words for row in table.splitlines() for words in row.split("|")[1].strip().split(", ")]
+
+
+def _paste(heading: str) -> None:
+    """Do what a person does whom the section tells to start `python` and paste."""
+    section = PAGE.split(f"### {heading}\n")[1].split("\n###")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    exec(code, {})  # noqa: S102 - what the page tells a person to type
 
 
 def _forbidden() -> ClientError:
@@ -100,6 +125,14 @@ def _drop_and_add_a_column(table: Table) -> None:
     _add_a_column(table)
 
 
+def _add_a_dropped_column_anew(table: Table) -> None:
+    with table.update_schema(allow_incompatible_changes=True) as schema:
+        schema.delete_column("brand")
+    with table.update_schema() as schema:
+        schema.add_column("brand", StringType())
+        schema.move_after("brand", "category")
+
+
 def _drop_a_partition(table: Table) -> None:
     with table.update_spec() as spec:
         spec.remove_field("month")
@@ -110,22 +143,60 @@ def _loosen(table: Table) -> None:
         transaction.set_properties({ISOLATION[0]: "snapshot"})
 
 
-@pytest.mark.parametrize("change", [_add_a_column, _drop_and_add_a_column, _drop_a_partition, _loosen])
-def test_the_code_of_the_runbook_takes_any_change_of_a_table_back(
-    change: Callable[[Table], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
+    """The tables of the settings that the environment holds."""
     monkeypatch.setenv("SALESINTEL_MODE", "aws")
     monkeypatch.setenv("SALESINTEL_CATALOG_URI", f"sqlite:///{tmp_path}/catalog.db")
     monkeypatch.setenv("SALESINTEL_WAREHOUSE", f"file://{tmp_path}/warehouse")
-    table = load_or_create(wiring.open_tables_catalog(Settings.from_environment(os.environ)), SALES_TABLE)
+    with closing(wiring.open_tables_catalog(Settings.from_environment(os.environ))) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    "change", [_add_a_column, _drop_and_add_a_column, _add_a_dropped_column_anew, _drop_a_partition, _loosen]
+)
+def test_the_code_of_the_runbook_takes_any_change_of_a_table_back(change: Callable[[Table], None], catalog: Catalog):
+    table = load_or_create(catalog, SALES_TABLE)
     columns = table.schema().columns
     change(table)
     with pytest.raises(SchemaDrift):
         check_layout(table.refresh())
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    exec(code, {})  # noqa: S102 - what the page tells a person to type
+    _paste("a table was changed")
     check_layout(table.refresh())
     assert table.schema().columns == columns
+
+
+@pytest.mark.parametrize("wrong", ["another run's", "the same again"])
+def test_the_code_of_the_runbook_leaves_one_row_of_a_sale_that_is_there_twice(wrong: str, catalog: Catalog):
+    history = IcebergHistoryTable(lambda: catalog, held_clock())
+    history.write_new(sold_rows(sold_event("S-1"), sold_event("S-2")), {})
+    table = catalog.load_table((NAMESPACE, HISTORY_TABLE))
+    second = sold_rows(sold_event("S-1", salePrice=1) if wrong == "another run's" else sold_event("S-1"))
+    if wrong == "another run's":
+        second = second.set_column(second.column_names.index("run_id"), "run_id", pa.array(["by-hand"]))
+    table.append(second.cast(table.schema().as_arrow()))
+    day = date(2026, 11, 3)
+    with pytest.raises(DuplicateKeys):
+        history.of_day(TENANT, day)
+    _paste("history_ids_are_unique")
+    assert history.of_day(TENANT, day) == {
+        sale_id: sold_event(sale_id).record.payload_hash for sale_id in ("S-1", "S-2")
+    }
+    again = history.write_new(sold_rows(sold_event("S-1"), sold_event("S-3")), {})
+    assert (again.written, again.held, again.conflicts) == (1, 1, {})
+
+
+def test_the_code_of_the_runbook_gains_time_for_events_that_wait(
+    aws: AwsClients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stage = EventStage(aws, tmp_path)
+    for name, value in stage.environment.items():
+        monkeypatch.setenv(name, value)
+    _paste("no_event_is_about_to_expire")
+    found = event_queue_watch(stage.settings, aws).look()
+    assert found.queue.retention == timedelta(days=13)
+    assert list(misfits(found, timedelta(seconds=60))) == []
 
 
 def test_no_section_is_about_a_check_that_there_is_not():

@@ -117,8 +117,7 @@ class HttpImageFetcher(ImageFetcher):
         response = BoundedResponse(reader)
         reusable = False
         try:
-            connection.settimeout(max(deadline - self._clock.monotonic(), 0.001))
-            connection.sendall(self._head(target))
+            self._sockets.send(connection, self._head(target), deadline)
             response.begin()
             try:
                 taken = self._taken(response, target, reader)

@@ -150,8 +150,7 @@ class KeepaProvider(EnrichmentProvider):
         response = BoundedResponse(reader)
         reusable = False
         try:
-            connection.settimeout(max(deadline - self._clock.monotonic(), 0.001))
-            connection.sendall(head)
+            self._sockets.send(connection, head, deadline)
             response.begin()
             body = self._body(response)
             reusable = response.isclosed() and not response.will_close

@@ -107,8 +107,7 @@ class WebhookAlerts(AlertSink):
 
     def _posted(self, alert: Alert, deadline: float) -> int | None:
         with self._sockets.open(self._target, deadline) as connection:
-            connection.settimeout(max(deadline - self._clock.monotonic(), 0.001))
-            connection.sendall(self._request(alert))
+            self._sockets.send(connection, self._request(alert), deadline)
             reader = self._sockets.reader(connection, deadline, MAX_ANSWER_BYTES)
             line = _STATUS_LINE.fullmatch(_first_line(reader))
             return int(line[1]) if line else None

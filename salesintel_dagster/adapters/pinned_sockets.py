@@ -110,6 +110,11 @@ class PinnedSockets:
             plain.close()
             raise
 
+    def send(self, connection: Connection, request: bytes, deadline: float) -> None:
+        """Write a request to a connection of ours. Raises TimeoutError, OSError."""
+        connection.settimeout(self._remaining(deadline))
+        connection.sendall(request)
+
     def reader(self, connection: Connection, deadline: float, max_bytes: int) -> BoundedReader:
         """Return what reads one answer from a connection of ours."""
         return BoundedReader(connection, deadline, self._clock, max_bytes, is_trusted=self._are_trusted)

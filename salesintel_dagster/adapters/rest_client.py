@@ -144,8 +144,7 @@ class RestClient:
         target = self._target(url)
         limit = self._parameters.max_page_bytes + MAX_OVERHEAD_BYTES
         with self._sockets.open(target, ends_at) as connection:
-            connection.settimeout(max(ends_at - self._clock.monotonic(), 0.001))
-            connection.sendall(self._head(target))
+            self._sockets.send(connection, self._head(target), ends_at)
             reader = self._sockets.reader(connection, ends_at, limit)
             response = BoundedResponse(reader)
             try:

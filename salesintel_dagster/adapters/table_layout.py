@@ -161,8 +161,10 @@ def check_layout(
     """Refuse a table whose columns or partitions are not ours. Raises SchemaDrift naming each difference."""
     expected = {field.name: f"{field.field_type} {_presence(field.required)}" for field in sales_schema(columns).fields}
     spares = table.name()[-1] in TAKES_UNKNOWN_COLUMNS
+    first_ids = _first_ids(table)
     found = {
         field.name: f"{field.field_type} {_presence(field.required)}"
+        + ("" if field.field_id == first_ids[field.name] else ", added anew: empty in all rows of before")
         for field in table.schema().fields
         if field.name in expected or field.required or not spares
     }
@@ -185,6 +187,12 @@ def check_layout(
         raise SchemaDrift(
             f"{name} is not laid out as this version writes it; migrate it first: {'; '.join(differences)}"
         )
+
+
+def _first_ids(table: Table) -> dict[str, int]:
+    """Return the number under which each column's name first stood; another one holds nothing of what was written."""
+    schemas = sorted(table.metadata.schemas, key=lambda schema: schema.schema_id, reverse=True)
+    return {field.name: field.field_id for schema in schemas for field in schema.fields}
 
 
 def _presence(required: bool) -> str:  # noqa: FBT001 - Iceberg's own flag

@@ -29,7 +29,7 @@ from salesintel_dagster.domain.images import for_decoding, jpeg_exif
 from salesintel_dagster.domain.outcome import EmbeddingStatus
 from salesintel_dagster.domain.ports import Embedder
 
-MAX_SIDE_PIXELS = 2048
+TITAN_SIDE_PIXELS = 2048
 """Titan answers `400 ValidationException: Image exceeds max pixels allowed` above this."""
 PIXELS_AT_ONCE = 40_000_000
 """Decoded for shrinking, by all threads together: 12 bytes each at worst (a progressive CMYK JPEG), thus 0.5 GB.
@@ -85,7 +85,8 @@ class TitanEmbedder(Embedder):
         if len(fitted) > self._max_image_bytes:
             raise EmbeddingRefused(
                 EmbeddingStatus.TOO_LARGE_FOR_MODEL,
-                f"{len(fitted)} bytes at most {MAX_SIDE_PIXELS} pixels a side; the model takes {self._max_image_bytes}",
+                f"{len(fitted)} bytes at most {TITAN_SIDE_PIXELS} pixels a side; "
+                f"the model takes {self._max_image_bytes}",
             )
         return self._vector(self._answer(b'{"inputImage":"' + base64.b64encode(fitted) + self._body_end))
 
@@ -155,7 +156,7 @@ def fitted_image(image: bytes) -> bytes:
     """
     try:
         with Image.open(BytesIO(for_decoding(image)), formats=("JPEG", "PNG")) as picture:
-            if max(picture.size) <= MAX_SIDE_PIXELS:
+            if max(picture.size) <= TITAN_SIDE_PIXELS:
                 return image
             with _ROOM.held(picture.width * picture.height):
                 return _scaled(picture, jpeg_exif(image) or picture.info.get("exif"))
@@ -168,7 +169,7 @@ def fitted_image(image: bytes) -> bytes:
 def _scaled(picture: Image.Image, turned: bytes | None) -> bytes:
     kind = picture.format
     smaller = picture.convert("RGBA") if picture.mode in {"1", "P"} else picture
-    smaller.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS))
+    smaller.thumbnail((TITAN_SIDE_PIXELS, TITAN_SIDE_PIXELS))
     out = BytesIO()
     # The orientation tag stays, so that a shrunk photo is turned like one that was small enough.
     smaller.save(out, format=kind, quality=JPEG_QUALITY, **({"exif": turned} if turned else {}))

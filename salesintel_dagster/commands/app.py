@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 
 from salesintel_dagster.commands.leaving import redaction
-from salesintel_dagster.commands.stopping import Stopped
+from salesintel_dagster.commands.stopping import Stopped, delivered_again
 from salesintel_dagster.domain.errors import SalesIntelError
 from salesintel_dagster.domain.redaction import without_secrets
 
@@ -85,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; an expected error is one sentence on standard error and an exit code."""
     code: object
     try:
-        code = cli(arguments, prog_name="salesintel", standalone_mode=False)
+        with delivered_again(KeyboardInterrupt):
+            code = cli(arguments, prog_name="salesintel", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code

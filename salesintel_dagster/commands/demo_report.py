@@ -52,6 +52,8 @@ def tell_data(opened: Session, days: Sequence[date], before: tuple[int, int], ou
     paid = sum(record.paid_calls for record in found.values() if record is not None)
     rows, vectors = counts(opened)
     click.echo(f"\n{rows} rows in the table ({rows - before[0]:+d}), {vectors} with a vector, {paid} paid calls")
+    if not rows:
+        return
     if (rows, vectors) == before and not paid:
         click.echo("Nothing was new: no row was added and no embedding was paid for.")
     statement = AVERAGE_PRICE.format(first=days[0], last=days[-1])

@@ -5,6 +5,7 @@ A line of a table is never cut or folded: where it is wider than the terminal, t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from decimal import Decimal
@@ -14,6 +15,8 @@ import orjson
 from rich.cells import cell_len
 
 GAP = "  "
+_C1_IN_UTF8 = re.compile(rb"\xc2[\x80-\x9f]")
+"""Control characters that orjson writes as they are; to some terminals U+009B is the beginning of a command."""
 
 
 def say(text: str) -> None:
@@ -23,7 +26,8 @@ def say(text: str) -> None:
 
 def json_text(value: object) -> str:
     """Return the value as JSON: decimals digit by digit, NaN as null, instants as ISO 8601, bytes as hexadecimal."""
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
+    written = orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+    return _C1_IN_UTF8.sub(lambda found: b"\\u00%x" % found[0][1], written).decode()
 
 
 def echo_json(value: object) -> None:

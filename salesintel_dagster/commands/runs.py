@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -11,10 +10,10 @@ import click
 import dagster as dg
 
 from salesintel_dagster.commands.left_behind import TAG, command_line
-from salesintel_dagster.commands.live import EXPORT_LOGGER, exporting
+from salesintel_dagster.commands.live import exporting
 from salesintel_dagster.commands.output import counted, say
 from salesintel_dagster.commands.session import Session, prepare_instance
-from salesintel_dagster.commands.stopping import Notice, Stopped, deaf_children, noticing
+from salesintel_dagster.commands.stopping import Stopped, deaf_children, delivered_again, noticing
 from salesintel_dagster.defs.export_history import RANGE_END, RANGE_START
 from salesintel_dagster.defs.lost_runs import BY_TAG
 from salesintel_dagster.defs.partitions import daily
@@ -57,18 +56,6 @@ def tell_checks(outcomes: Sequence[RunOutcome]) -> None:
         click.echo(f"check: {check.day} {check.severity} {check.verdict}")
     if len(failed) > MOST_CHECKS_TOLD:
         click.echo(f"check: {len(failed) - MOST_CHECKS_TOLD} more did not pass; `salesintel status DATE` names a day's")
-
-
-class _StopWhenAsked(logging.Handler):
-    """Stops the export at its next log line, where a signal came and Dagster's own handler was lost."""
-
-    def __init__(self, notice: Notice) -> None:
-        super().__init__()
-        self._notice = notice
-
-    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - logging's signature
-        if self._notice.number() is not None:
-            raise dg.DagsterExecutionInterruptedError
 
 
 def run_days(
@@ -126,23 +113,18 @@ def _run(
     config: dict[str, bool],
     tags: dict[str, str],
 ) -> RunOutcome:
-    logger = logging.getLogger(EXPORT_LOGGER)
-    with noticing() as notice, deaf_children(instance.compute_log_manager):
-        stop = _StopWhenAsked(notice)
-        logger.addHandler(stop)
-        try:
-            result = job.execute_in_process(
-                instance=instance,
-                raise_on_error=False,
-                tags={RANGE_START: days[0].isoformat(), RANGE_END: days[-1].isoformat(), **tags},
-                run_config={
-                    "ops": {STEP: {"config": config}},
-                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                },
-            )
-        finally:
-            logger.removeHandler(stop)
-            number = notice.number()
+    interrupted = dg.DagsterExecutionInterruptedError
+    with noticing() as notice, deaf_children(instance.compute_log_manager), delivered_again(interrupted):
+        result = job.execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            tags={RANGE_START: days[0].isoformat(), RANGE_END: days[-1].isoformat(), **tags},
+            run_config={
+                "ops": {STEP: {"config": config}},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+        )
+        number = notice.number()
     if number is not None:
         raise Stopped(
             "stopped; the days that were committed stay, and the same command again does the rest without paying "

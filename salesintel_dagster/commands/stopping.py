@@ -1,21 +1,27 @@
-"""Ctrl-C and SIGTERM while Dagster runs: noticed for certain, told in a sentence.
+"""Ctrl-C and SIGTERM: not lost, told in a sentence.
 
-Dagster raises from its own signal handler. Where that happens to interrupt a weak reference's callback, Python
-prints the exception and goes on as if nothing had been pressed (seen in 1 of 7 tries, 2026-11); so a signal is also
-noted here, and the export asks after each line that it logs.
+A signal's handler raises wherever Python happens to be. Where that is a weak reference's callback or a `__del__`
+(SQLAlchemy's pool, sqlite3), Python prints the exception with its traceback and goes on as if nothing had been pressed
+(seen in 1 of 7 tries, 2026-11).
 """
 
 from __future__ import annotations
 
+import _thread
+import os
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 STOPPING = frozenset({signal.SIGINT, signal.SIGTERM})
+AGAIN_SECONDS = 0.01
+"""From a signal that was lost to its second coming: the callback that swallowed it has ended by then."""
 
 
 class Stopped(Exception):
@@ -24,6 +30,39 @@ class Stopped(Exception):
     def __init__(self, sentence: str, number: int) -> None:
         super().__init__(sentence)
         self.exit_code = 128 + number
+
+
+@contextmanager
+def delivered_again(interrupted: type[BaseException]) -> Iterator[None]:
+    """Send this process the signal again where what its handler raised was lost; nothing is printed.
+
+    `interrupted` is what the handler of Ctrl-C raises. Raised again on the spot, it would be lost again.
+    """
+    tell = sys.unraisablehook
+
+    def hear(lost: sys.UnraisableHookArgs) -> None:
+        number = signal.SIGINT if issubclass(lost.exc_type, interrupted) else _ended_by(lost.exc_value)
+        if number is None:
+            tell(lost)
+        else:
+            _thread.start_new_thread(_send, (number,))
+
+    sys.unraisablehook = hear
+    try:
+        yield
+    finally:
+        sys.unraisablehook = tell
+
+
+def _ended_by(raised: BaseException | None) -> int | None:
+    """Return the signal whose exit code `raised` ends us with, as the embedded world's handler does, or None."""
+    code = raised.code if isinstance(raised, SystemExit) else None
+    return code - 128 if isinstance(code, int) and code > 128 else None  # noqa: PLR2004 - the shell's own
+
+
+def _send(number: int) -> None:
+    time.sleep(AGAIN_SECONDS)
+    os.kill(os.getpid(), number)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from salesintel_dagster.local.descriptor import Floats, pixel_vector
 
 KNOWN_MODELS = ("amazon.titan-embed-image", "local-")
 DIMENSIONS = (256, 384, 1024)
-MAX_SIDE_PIXELS = 2048
+TITAN_SIDE_PIXELS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,10 @@ def _checked_image(encoded: str) -> bytes:
         with Image.open(io.BytesIO(image), formats=("JPEG", "PNG")) as opened:
             longest = max(opened.size)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        longest = MAX_SIDE_PIXELS + 1
+        longest = TITAN_SIDE_PIXELS + 1
     except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError):
         raise Refusal("validation", "Unable to process provided image. Please provide a valid image.") from None
-    if longest > MAX_SIDE_PIXELS:
+    if longest > TITAN_SIDE_PIXELS:
         raise Refusal("validation", "Image exceeds max pixels allowed. Please use a smaller image.")
     return image
 

@@ -43,6 +43,15 @@ def test_json_is_one_line(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out.count("\n") == 1
 
 
+def test_a_control_character_is_never_raw_in_json():
+    controls = "".join(chr(number) for number in (*range(32), *range(0x80, 0xA0)))
+    text = f"{controls} Šilkinė £ 日本 👗"
+    written = json_text({text: text})
+    assert json.loads(written) == {text: text}
+    assert set(written).isdisjoint(controls)
+    assert "Šilkinė £ 日本 👗" in written
+
+
 def test_a_table_aligns_words_left_and_numbers_right(capsys: pytest.CaptureFixture[str]):
     echo_table(("day", "sales", "why"), [("2026-11-19", "7", "-"), ("2026-11-20", "1031", "GONE 1")], ("sales",))
     assert capsys.readouterr().out == ("day         sales  why\n2026-11-19      7  -\n2026-11-20   1031  GONE 1\n")

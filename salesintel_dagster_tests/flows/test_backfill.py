@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 from datetime import date
 
@@ -121,6 +122,20 @@ def test_an_error_that_nobody_foresaw_is_that_days_own_and_tells_no_content():
     assert days_in_table(world) == [day for day in DAYS if day != BAD]
     assert record_of(world, BAD).errors == ("unexpected ValueError",)
     assert not [line for line in world.said if "hunter2" in line]
+
+
+def test_a_machine_that_starts_no_more_threads_is_told_with_what_to_do_about_it():
+    world = four_sales_a_day(DAYS[:1])
+    before = threading.stack_size(2**46)  # more than there is: as where a limit on processes is reached
+    try:
+        failed = run(world, DAYS[:1])
+    finally:
+        threading.stack_size(before)
+    assert failed[DAYS[0]].reason == (
+        "this machine: can't start new thread: raise its limit on processes, or lower the concurrency of the export"
+    )
+    assert run(world, DAYS[:1]) == {}
+    assert days_in_table(world) == DAYS[:1]
 
 
 def test_an_interrupt_ends_the_run_at_once_and_the_ledger_knows():

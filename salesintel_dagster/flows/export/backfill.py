@@ -35,6 +35,8 @@ from salesintel_dagster.flows.export.sales_raw import SalesRead
 
 SOURCE_SYSTEM = "smartgo"
 OUTAGES = (SourceUnavailable, StoreUnavailable, TableUnavailable)
+NO_THREAD = "can't start new thread"
+"""As Python says it, in a RuntimeError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class DayFailed:
             return str(self.error)
         if isinstance(self.error, OSError) and self.error.errno is not None:
             return f"this machine: {os.strerror(self.error.errno)}"
+        if isinstance(self.error, RuntimeError) and str(self.error) == NO_THREAD:
+            return f"this machine: {NO_THREAD}: raise its limit on processes, or lower the concurrency of the export"
         return f"unexpected {type(self.error).__name__}"
 
 
