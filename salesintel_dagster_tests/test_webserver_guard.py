@@ -161,6 +161,12 @@ def test_a_person_without_a_session_is_asked_for_the_token_and_keeps_it_for_a_sh
     assert _ask(_access(late), "GET", "/", session)[0] == 401
 
 
+def test_a_login_page_that_was_left_open_in_a_second_tab_logs_in_too():
+    """Dagster, which was asked once there was a session, answered it with 405."""
+    headers = {"origin": "http://127.0.0.1:3000", "cookie": _log_in(TOKEN, _access())[1].split(";")[0]}
+    assert _ask(_access(), "POST", LOGIN_PATH, headers, f"token={TOKEN}".encode())[::3] == (303, 0)
+
+
 def test_behind_tls_the_cookie_stays_behind_tls():
     assert "Secure" in _log_in(TOKEN, _access(), "https://dagster.example.com")[1]
     assert "Secure" not in _log_in(TOKEN, _access())[1]

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -50,7 +51,14 @@ def tiny_schedule():
     Path("evaluated").touch()
     return {}
 
-defs = dg.Definitions(assets=[tiny_asset], schedules=[tiny_schedule])
+def tiny_names(*_):
+    Path("named").touch()
+    return ["a"]
+
+@dg.job(partitions_def=dg.DynamicPartitionsDefinition(tiny_names))
+def tiny_job(): ...
+
+defs = dg.Definitions(assets=[tiny_asset], jobs=[tiny_job], schedules=[tiny_schedule])
 """
 EVALUATION = """scheduleOrError(scheduleSelector: {
   repositoryLocationName: "tiny_definitions", repositoryName: "__repository__", scheduleName: "tiny_schedule"
@@ -58,7 +66,17 @@ EVALUATION = """scheduleOrError(scheduleSelector: {
 PLAN = """executionPlanOrError(mode: "default", runConfigData: {}, pipeline: {
   repositoryLocationName: "tiny_definitions", repositoryName: "__repository__", pipelineName: "__ASSET_JOB"
 }) { __typename }"""
+NAMES = """pipelineOrError(params: {
+  repositoryLocationName: "tiny_definitions", repositoryName: "__repository__", pipelineName: "tiny_job"
+}) { ... on Pipeline { partitionKeysOrError { partitionKeys } } }"""
 OURS = ("-m", "salesintel_dagster.webserver", "--port", "0")
+HANDSHAKE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Protocol: graphql-ws",
+)
 LIMITS = "{instance{concurrencyLimits{concurrencyKey}}}"
 
 
@@ -287,8 +305,9 @@ def test_only_this_machine_can_connect(guarded: Served):
     assert {found.laddr.ip for found in listening} <= {"127.0.0.1", "::1"}
 
 
-def test_a_stop_does_not_wait_for_pages_that_are_open(tmp_path: Path):
-    """J14: a websocket that stays and a request that never ends; the port is free afterwards."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_does_not_wait_for_pages_that_are_open(tmp_path: Path, number: signal.Signals):
+    """J14: a websocket that stays, one that closes and has not read, a request that never ends; the port is free."""
     begun = _begin(tmp_path / "home", *OURS, "-w", "empty.yaml")
     with _stopped(begun):
         served = _ready(begun)
@@ -296,13 +315,32 @@ def test_a_stop_does_not_wait_for_pages_that_are_open(tmp_path: Path):
         stalled.sendall(f"POST /graphql HTTP/1.1\r\nHost: {served.host}\r\nContent-Length: 99\r\n".encode())
         stalled.sendall(b"Content-Type: application/json\r\n\r\n")
         address, protocols = f"ws://{served.host}/graphql", [Subprotocol("graphql-ws")]
-        with closing(stalled), connect(address, origin=f"http://{served.host}", subprotocols=protocols, proxy=None):
+        with (
+            closing(stalled),
+            closing(_closing_websocket(served)),
+            connect(address, origin=f"http://{served.host}", subprotocols=protocols, proxy=None),
+        ):
             began = time.monotonic()
-            served.process.terminate()
+            served.process.send_signal(number)
             assert served.process.wait(timeout=10) == 0
             assert time.monotonic() - began < 10
+        assert "SystemExit" not in served.log.read_text()
     with socket.create_server(("127.0.0.1", served.port)):
         pass
+
+
+def _closing_websocket(served: Served) -> socket.socket:
+    """Has asked for 400 KB of pongs, read none, and said good-bye."""
+    opened = socket.socket()
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    opened.connect(("127.0.0.1", served.port))
+    head = ("GET /graphql HTTP/1.1", f"Host: {served.host}", f"Origin: http://{served.host}", *HANDSHAKE, "", "")
+    opened.sendall("\r\n".join(head).encode())
+    assert opened.recv(12) == b"HTTP/1.1 101"
+    ping = b"\x89\xfd" + bytes(4 + 125)
+    opened.sendall(3200 * ping + b"\x88\x80" + bytes(4))
+    time.sleep(0.5)
+    return opened
 
 
 @pytest.mark.parametrize(
@@ -355,12 +393,14 @@ def test_a_viewer_reads_and_changes_nothing(viewer: Served):
 def test_a_viewers_question_runs_no_function_of_the_definitions(viewer: Served):
     """Dagster answers a query with what the schedule would do, and runs it for that; a websocket takes queries, too."""
     bearer = {"Authorization": f"Bearer {TOKEN}"}
-    evaluated = viewer.log.parent / "evaluated"
-    for field in (EVALUATION, PLAN):
+    evaluated, named = (viewer.log.parent / name for name in ("evaluated", "named"))
+    named.unlink(missing_ok=True)  # loading asks for them, too
+    for field in (EVALUATION, PLAN, NAMES):
         asked = json.dumps({"query": f"{{ {field} }}"})
         assert "Unauthorized" in viewer.ask("POST", "/graphql", {**JSON, **bearer}, asked)[1]
     assert "Unauthorized" in _subscribe(viewer, f'query {{ capturedLogs(logKey: ["a"]) {{ cursor }} {EVALUATION} }}')
     assert not evaluated.exists()
+    assert not named.exists()
 
 
 def test_a_viewer_who_waits_for_logs_makes_no_folder_for_them(viewer: Served):

@@ -37,6 +37,7 @@ def _asked(method: str, target: str, *headers: tuple[str, str]) -> Asked:
         pytest.param(_asked("GET", "/graphql", ("accept", "text/html"), SAME), id="the playground's page"),
         pytest.param(_asked("WS", "/graphql", OWN, SAME), id="the UI's websocket"),
         pytest.param(_asked("POST", "/report_asset_materialization/a?partition=b"), id="a script that reports"),
+        pytest.param(_asked("GET", "/", *[("cookie", "a=b")] * 127), id="many headers"),
         pytest.param(_asked("GET", "/", ("host", "localhost:3000")), id="by name"),
         pytest.param(_asked("GET", "/", ("host", "LOCALHOST:3000")), id="names have no case"),
         pytest.param(_asked("GET", "/", ("host", "[::1]:3000")), id="by IPv6"),
@@ -56,6 +57,7 @@ def test_what_the_ui_and_scripts_ask_passes(asked: Asked):
 @pytest.mark.parametrize(
     "why,asked",
     [
+        (rule.TOO_MANY_HEADERS, _asked("GET", "/", *[("cookie", "a=b")] * 128)),
         (rule.WRONG_HOST, _asked("GET", "/", ("host", "evil.example"))),
         (rule.WRONG_HOST, _asked("GET", "/", ("host", "evil.example:3000"))),
         (rule.WRONG_HOST, _asked("GET", "/", ("host", "127.0.0.1"))),

@@ -44,6 +44,14 @@ SPEAK = b"\x81\x80\x00\x00\x00\x00"
 HANDSHAKE = ("Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
 
 
+def _never_ends() -> None:
+    _again()
+
+
+def _again() -> None:
+    _never_ends()
+
+
 @dataclass
 class Wire:
     """A guarded application on loopback that notes what reaches it."""
@@ -65,6 +73,8 @@ class Wire:
             return
         while (await receive()).get("more_body"):
             pass
+        if scope["path"] == "/deep":
+            _never_ends()
         if scope["path"] == "/slow":
             await asyncio.sleep(2.5 * ImpatientProtocol.request_seconds)
         body = b"l" * LARGE if scope["path"] == "/large" else b""
@@ -225,21 +235,36 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("name", STRANGE)
-def test_whoever_reaches_the_port_cannot_fill_the_log(wire: Wire, name: str):
-    """J4: one wrong byte after a refusal cost 3 KB of traceback."""
+@contextmanager
+def _logged() -> Iterator[list[logging.LogRecord]]:
     logged = list[logging.LogRecord]()
     listening = logging.Handler()
     listening.emit = logged.append  # type: ignore[method-assign]
     for logger in LOGGERS:
         logger.addHandler(listening)
     try:
-        answer = wire.ask(STRANGE[name])
+        yield logged
     finally:
         for logger in LOGGERS:
             logger.removeHandler(listening)
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_whoever_reaches_the_port_cannot_fill_the_log(wire: Wire, name: str):
+    """J4: one wrong byte after a refusal cost 3 KB of traceback."""
+    with _logged() as logged:
+        answer = wire.ask(STRANGE[name])
     assert answer.startswith(b"HTTP/1.1 4") or not answer
     assert logged == []
+
+
+def test_an_error_deep_down_is_told_in_short(wire: Wire):
+    """A question of 1 KB that nests too deep for Dagster's parser was 200 KB of the log."""
+    with _logged() as logged:
+        assert wire.ask(get("/deep")).startswith(b"HTTP/1.1 500")
+    (text,) = map(logging.Formatter().format, logged)
+    assert "RecursionError" in text
+    assert len(text) < 10_000
 
 
 def test_a_head_without_end_is_cut_off(wire: Wire):
@@ -253,6 +278,15 @@ def test_a_head_without_end_is_cut_off(wire: Wire):
                 sent += opened.send(b"A: " + b"b" * 60_000 + b"\r\n")
     assert sent < 200 * MAX_HEAD_BYTES  # what the buffers of both sides hold
     assert wire.reached == []
+
+
+def test_many_headers_are_not_kept_for_a_body_that_does_not_come(wire: Wire):
+    """J4: 400 clients without a token, 15,000 headers each: 1.4 GB, as often as they liked."""
+    with wire.unread(get("/a", *["A: b"] * 200, "Content-Length: 1")) as opened:
+        answer = b""
+        while part := opened.recv(KERNEL_BYTES):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 403")
 
 
 def test_a_connection_that_asks_nothing_whole_is_closed_and_others_are_served(

@@ -98,7 +98,9 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option, named by click
         access = Access(token, chosen) if token is not None else None
         with dagster_app(Served(workspace, module, read_only)) as app:
             click.echo(f"Serving Dagster on http://{f'[{bind}]' if ':' in bind else bind}:{chosen}")
-            _Server(wire.config(Guard(app, hosts, access), log_level="warning")).run(sockets=[opened])
+            server = _Server(wire.config(Guard(app, hosts, access), log_level="warning"))
+            signal.signal(signal.SIGHUP, server.handle_exit)  # uvicorn takes only the other two
+            server.run(sockets=[opened])
 
 
 def main() -> None:

@@ -63,10 +63,10 @@ class Guard:
         why = refusal(asked, self._hosts)
         if why is not None:
             await _refuse(scope, answer, 403, why)
+        elif self._access is not None and asked.path == LOGIN_PATH and asked.method == "POST":
+            await _log_in(self._access, asked, receive, answer)  # also from a second page, left open from before
         elif self._access is None or self._access.admits(asked.values("authorization"), asked.values("cookie")):
             await self._app(scope, receive, _sandboxed(answer) if asked.path.startswith(NOTEBOOKS) else answer)
-        elif asked.path == LOGIN_PATH and asked.method == "POST":
-            await _log_in(self._access, asked, receive, answer)
         elif (
             not asked.websocket and asked.method == "GET" and any("text/html" in one for one in asked.values("accept"))
         ):

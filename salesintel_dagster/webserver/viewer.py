@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster_webserver.webserver import DagsterWebserver
 from graphql import GraphQLError
+from starlette.requests import HTTPConnection
 
 REFUSED = "Unauthorized: this is viewer mode, which changes and runs nothing"
 RUNS_CODE = {
@@ -25,6 +26,7 @@ RUNS_CODE = {
     "Query": ("executionPlanOrError",),
 }
 """The fields of each type that run a function of the definitions."""
+NAMED_BY_CODE = "Unauthorized: a function names the partitions of this job, and viewer mode runs none"
 NOT_CAPTURED = "Unauthorized: no logs are kept by that key, and viewer mode makes no folder to wait for them"
 
 
@@ -42,6 +44,23 @@ class ViewerWebserver(DagsterWebserver[Any, Any]):
         watched = schema.graphql_schema.subscription_type.fields["capturedLogs"]
         watched.subscribe = _of_what_is_there(watched.subscribe)
         return schema
+
+    def _make_request_context(self, conn: HTTPConnection) -> Any:  # noqa: ANN401 - Dagster's own
+        context = super()._make_request_context(conn)
+        context.get_partition_names = _of_names_that_are_known(context)
+        return context
+
+
+def _of_names_that_are_known(context: Any) -> Callable[..., Any]:  # noqa: ANN401 - Dagster's own
+    ask = context.get_partition_names
+
+    def known_partition_names(*, repository_selector: Any, job_name: str, **others: Any) -> Any:  # noqa: ANN401 - same
+        for found in context.get_partition_sets(repository_selector):
+            if found.job_name == job_name and not found.has_partition_name_data():
+                raise GraphQLError(NAMED_BY_CODE)
+        return ask(repository_selector=repository_selector, job_name=job_name, **others)
+
+    return known_partition_names
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import traceback
 from typing import Any
 
 import h11
@@ -38,6 +39,8 @@ UNTOLD = frozenset(
     }
 )
 """What uvicorn logs of requests that are refused: whoever reaches the port could fill the disk with it."""
+MAX_FRAMES = 20
+"""Of each error in a traceback: a question of 1 KB that nests too deep was 200 KB of the log."""
 GRACEFUL_SECONDS = 2
 """Open answers and websockets are cut off after this long: a page left open would hold a stop for ever."""
 
@@ -154,6 +157,11 @@ class ImpatientWebSocket(_ImpatientWriter, WebSocketsSansIOProtocol):
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
 
+    def shutdown(self) -> None:
+        """Not where the client has closed it and left something unread: uvicorn's second close failed the stop."""
+        if not self.transport.is_closing():
+            super().shutdown()
+
 
 def config(app: App, **others: Any) -> uvicorn.Config:  # noqa: ANN401 - uvicorn's own
     """Return how `app` is served."""
@@ -173,4 +181,6 @@ def config(app: App, **others: Any) -> uvicorn.Config:  # noqa: ANN401 - uvicorn
 
 
 def _is_told(record: logging.LogRecord) -> bool:
+    if isinstance(record.exc_info, tuple):  # a formatter takes the text for its own
+        record.exc_text = "".join(traceback.format_exception(*record.exc_info, limit=-MAX_FRAMES)).rstrip()
     return record.msg not in UNTOLD
