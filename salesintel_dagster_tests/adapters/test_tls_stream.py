@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from salesintel_dagster.adapters.handshake_costs import HandshakeCosts
 from salesintel_dagster.adapters.http_images import HttpImageFetcher
 from salesintel_dagster.adapters.pinned_sockets import PinnedSockets, system_connect, tls_to_strangers
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
-from salesintel_dagster.domain.errors import ImageTransient
+from salesintel_dagster.domain.errors import ImageRefused, ImageTransient
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster_tests.certificates import Authority
+from salesintel_dagster_tests.fakes.hostile_certificates import dear_certificates
 from salesintel_dagster_tests.fakes.hostile_server import Answer, HostileServer, response
 from salesintel_dagster_tests.fakes.images import picture
 
@@ -28,8 +30,10 @@ TICKETS = 2_000
 class Host:
     """An image host behind TLS, and the fetcher that asks it."""
 
-    def __init__(self, authority: Authority) -> None:
-        self.context = authority.signed("images", "DNS:images.example.com").server_context()
+    def __init__(self, authority: Authority, more_certificates: str = "") -> None:
+        own = authority.signed("images", "DNS:images.example.com")
+        own.chain.write_text(own.chain.read_text() + more_certificates)
+        self.context = own.server_context()
         self.server = HostileServer(self.context)
         sockets = PinnedSockets(
             frozenset(),
@@ -40,6 +44,10 @@ class Host:
         )
         self.fetcher = HttpImageFetcher(max_bytes=1_000_000, max_pixels=1_000_000, sockets=sockets)
 
+    def close(self) -> None:
+        self.fetcher.close()
+        self.server.close()
+
     def answer(self, path: str, answer: Answer) -> str:
         self.server.url(path, answer)
         return f"{URL}{path}"
@@ -49,8 +57,7 @@ class Host:
 def host(tmp_path: Path) -> Iterator[Host]:
     made = Host(Authority(tmp_path))
     yield made
-    made.fetcher.close()
-    made.server.close()
+    made.close()
 
 
 def test_a_flood_of_session_tickets_ends_long_before_the_deadline(host: Host):
@@ -90,6 +97,51 @@ def test_a_key_exchange_whose_cost_the_host_chooses_is_not_offered():
     offered = {cipher["name"] for cipher in tls_to_strangers().get_ciphers()}
     assert {"TLS_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"} <= offered
     assert not [name for name in offered if not name.startswith(("TLS_", "ECDHE-"))]
+
+
+def test_an_address_whose_certificates_cost_seconds_to_read_is_not_connected_to_again(tmp_path: Path):
+    """B5: 100 of them, 66 KB, held a core for 17 s at each connection, 7 s past a deadline of 10; none was trusted."""
+    host = Host(Authority(tmp_path), dear_certificates(8))
+    url = host.answer("/a", response(picture(1)))
+    assert host.fetcher.fetch(url, 60.0).data == picture(1)
+    host.fetcher.close()
+    with pytest.raises(ImageRefused) as failed:
+        host.fetcher.fetch(url, DEADLINE)
+    host.close()
+    assert (failed.value.status, failed.value.reason) == (
+        ImageStatus.CONNECTION_ERROR,
+        "the TLS handshakes of images.example.com cost too much",
+    )
+    assert host.server.connections == 1
+
+
+def test_a_chain_of_certificates_that_no_host_has_is_not_read(tmp_path: Path):
+    """B5: each KiB of it may cost 0.25 s before anything is checked."""
+    authority = Authority(tmp_path)
+    host = Host(authority, authority.file.read_text() * 80)
+    with pytest.raises(ImageTransient, match="ConnectionAbortedError"):
+        host.fetcher.fetch(host.answer("/a", response(picture(1))), DEADLINE)
+    host.close()
+
+
+def test_an_honest_handshake_is_free_and_a_network_of_addresses_is_one_holder():
+    costs = HandshakeCosts()
+    for address in ("2600:9000:1:1::1", "2600:9000:1:2::1"):
+        with costs.counted(address):
+            worked_until = time.thread_time() + 0.3
+            while time.thread_time() < worked_until:
+                pass
+    assert costs.are_too_high("2600:9000:1:3::1")
+    assert not costs.are_too_high("2600:9000:2:1::1")
+    for _ in range(10):
+        with costs.counted("2600:9000:1:1::1"):
+            pass
+    assert not costs.are_too_high("2600:9000:1:3::1")
+
+
+def test_no_host_can_renegotiate():
+    """B5: with a chain of certificates each time."""
+    assert tls_to_strangers().options & ssl.OP_NO_RENEGOTIATION
 
 
 def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_one_behind_tls_either(host: Host):
