@@ -12,6 +12,7 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
+from salesintel_dagster.adapters.pieces import Pieces
 from salesintel_dagster.domain.clock import Clock
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class TlsStream:
     ) -> None:
         """Shake hands within the timeout of `plain`. Raises OSError, of it ssl.SSLError and TimeoutError."""
         self._is_trusted = is_trusted
+        self._pieces = Pieces(are_trusted=is_trusted)
         self._plain = plain
         self._clock = clock
         self._timeout = plain.gettimeout() or 0.0
@@ -115,6 +117,7 @@ class TlsStream:
     def _receive(self, ends_at: float) -> int:
         self._plain.settimeout(self._left(ends_at))
         came = self._plain.recv(RECEIVE_BYTES)
+        self._pieces.count(len(came))
         if came:
             self._received.write(came)
         else:

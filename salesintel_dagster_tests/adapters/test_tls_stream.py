@@ -12,7 +12,12 @@ import pytest
 
 from salesintel_dagster.adapters.handshake_costs import HandshakeCosts
 from salesintel_dagster.adapters.http_images import HttpImageFetcher
-from salesintel_dagster.adapters.pinned_sockets import PinnedSockets, system_connect, tls_to_strangers
+from salesintel_dagster.adapters.pinned_sockets import (
+    NO_PACKED_CERTIFICATES,
+    PinnedSockets,
+    system_connect,
+    tls_to_strangers,
+)
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import ImageRefused, ImageTransient
 from salesintel_dagster.domain.outcome import ImageStatus
@@ -27,8 +32,17 @@ TICKETS = 2_000
 """Half a megabyte; Python's server sends two. Each costs its receiver 10 us."""
 
 
+class Bytewise(socket.socket):
+    """A socket to a host that sends each byte in a TCP segment of its own."""
+
+    def recv(self, _most: int, _flags: int = 0) -> bytes:
+        return super().recv(1)
+
+
 class Host:
     """An image host behind TLS, and the fetcher that asks it."""
+
+    comes_bytewise = False
 
     def __init__(self, authority: Authority, more_certificates: str = "") -> None:
         own = authority.signed("images", "DNS:images.example.com")
@@ -39,10 +53,14 @@ class Host:
             frozenset(),
             SYSTEM_CLOCK,
             resolve=lambda _host, _port: ["93.184.216.34"],
-            connect=lambda _address, _port, seconds: system_connect("127.0.0.1", self.server.port, seconds),
+            connect=self._connected,
             tls=ssl.create_default_context(cafile=str(authority.file)),
         )
         self.fetcher = HttpImageFetcher(max_bytes=1_000_000, max_pixels=1_000_000, sockets=sockets)
+
+    def _connected(self, _address: str, _port: int, seconds: float) -> socket.socket:
+        plain = system_connect("127.0.0.1", self.server.port, seconds)
+        return Bytewise(fileno=plain.detach()) if self.comes_bytewise else plain
 
     def close(self) -> None:
         self.fetcher.close()
@@ -92,6 +110,13 @@ def test_records_without_data_are_counted_over_the_whole_connection(host: Host, 
         host.fetcher.fetch(url, 2.0)
 
 
+def test_a_large_record_in_countless_segments_is_cut_off(host: Host):
+    """B5: it counted as one piece; 8 s of a core until a deadline of 10."""
+    host.comes_bytewise = True
+    with pytest.raises(ImageTransient, match="ConnectionAbortedError"):
+        host.fetcher.fetch(host.answer("/a", response(picture(1, "NOISE", (100, 100)))), DEADLINE)
+
+
 def test_a_key_exchange_whose_cost_the_host_chooses_is_not_offered():
     """B5: 10,000 bits of DHE took 0.6 s of a core for each connection."""
     offered = {cipher["name"] for cipher in tls_to_strangers().get_ciphers()}
@@ -139,9 +164,10 @@ def test_an_honest_handshake_is_free_and_a_network_of_addresses_is_one_holder():
     assert not costs.are_too_high("2600:9000:1:3::1")
 
 
-def test_no_host_can_renegotiate():
-    """B5: with a chain of certificates each time."""
-    assert tls_to_strangers().options & ssl.OP_NO_RENEGOTIATION
+@pytest.mark.parametrize("option", [ssl.OP_NO_RENEGOTIATION, NO_PACKED_CERTIFICATES])
+def test_no_host_sends_its_certificates_again_or_packed(option: int):
+    """B5: how many it may send would have no limit."""
+    assert tls_to_strangers().options & option
 
 
 def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_one_behind_tls_either(host: Host):

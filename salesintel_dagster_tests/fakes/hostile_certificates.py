@@ -54,6 +54,6 @@ def _bits(data: bytes) -> bytes:
 
 
 def _der(tag: int, data: bytes) -> bytes:
-    short = len(data) < 0x80  # noqa: PLR2004 - DER's own border
+    short = len(data) < 0x80
     length = bytes([len(data)]) if short else b"\x82" + len(data).to_bytes(2)
     return bytes([tag]) + length + data
