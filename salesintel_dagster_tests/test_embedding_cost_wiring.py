@@ -39,9 +39,13 @@ def test_the_breaker_s_threshold_is_the_setting_and_each_run_has_its_own():
     settings = Settings(embedding_breaker_failures=2)
     breaker = export_rules(settings, InMemorySpendLedger()).embeddings.breaker
     refused = EmbeddingRefused(EmbeddingStatus.REFUSED_BY_MODEL, "no")
-    breaker.failed(refused)
+
+    def prove() -> None:
+        raise refused
+
+    breaker.failed(refused, prove)
     assert breaker.opened is None
-    breaker.failed(refused)
+    breaker.failed(refused, prove)
     assert breaker.opened is not None
     assert export_rules(settings, InMemorySpendLedger()).embeddings.breaker.opened is None
 

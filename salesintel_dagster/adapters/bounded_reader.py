@@ -6,6 +6,7 @@ import io
 import socket
 from typing import TYPE_CHECKING
 
+from salesintel_dagster.adapters.pieces import Pieces
 from salesintel_dagster.adapters.tls_stream import TlsStream
 from salesintel_dagster.domain.clock import Clock
 
@@ -13,10 +14,6 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 BUFFER_BYTES = 64 * 1024
-FREE_RECEIVES = 4_000
-BYTES_A_RECEIVE = 128
-"""Fewer than a packet or a record holds. A host that sends byte by byte as fast as it can keeps a core busy until the
-deadline."""
 
 Connection = socket.socket | TlsStream
 
@@ -29,8 +26,7 @@ class BoundedReader(io.RawIOBase):
     """A socket as `http.client.HTTPResponse` reads it: one deadline and one byte limit over head and body together.
 
     A socket's timeout is no deadline: a host that sends a byte every second would never run into it. So each
-    receive gets only what is left of the time. A stranger's answer may not come in countless pieces either; a page of
-    JSON from a trusted host may, each of its rows sent as it is read.
+    receive gets only what is left of the time. A stranger's answer may not come in countless pieces either.
     """
 
     def __init__(
@@ -41,8 +37,7 @@ class BoundedReader(io.RawIOBase):
         self._deadline = deadline
         self._clock = clock
         self._left = max_bytes
-        self._bytes_a_receive = 0 if is_trusted else BYTES_A_RECEIVE
-        self._room_for_receives = FREE_RECEIVES * BYTES_A_RECEIVE
+        self._pieces = Pieces(are_trusted=is_trusted)
         self.has_received = False
         """Whether a byte has come."""
 
@@ -66,10 +61,8 @@ class BoundedReader(io.RawIOBase):
         self._source.settimeout(remaining)
         received = self._source.recv_into(buffer)
         self._left -= received
-        self._room_for_receives += received - self._bytes_a_receive
         self.has_received |= received > 0
         if self._left < 0:
             raise TooManyBytes
-        if self._room_for_receives < 0:
-            raise ConnectionAbortedError("an answer in countless pieces")
+        self._pieces.count(received)
         return received

@@ -12,13 +12,17 @@ import ssl
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from salesintel_dagster.adapters.bounded_reader import BoundedReader, Connection
+from salesintel_dagster.adapters.handshake_costs import HandshakeCosts
 from salesintel_dagster.adapters.tls_stream import TlsStream
 from salesintel_dagster.domain.clock import Clock
+from salesintel_dagster.domain.errors import ImageRefused
 from salesintel_dagster.domain.image_urls import ImageUrl, addresses_to_try, check_addresses
+from salesintel_dagster.domain.outcome import ImageStatus
 
 MAX_IDLE_SOCKETS = 64
 """Kept alive over all hosts; a day of many hosts must not use up file descriptors."""
@@ -27,6 +31,9 @@ MAX_IDLE_SECONDS = 30.0
 CIPHERS = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!SHA1:!AESCCM"
 """Python's own without DHE, which browsers gave up in 2017: a host that chooses 10,000 bits for it costs 0.6 s of a
 core each time it is connected to, and itself nothing."""
+NO_PACKED_CERTIFICATES = 1 << 33
+"""OpenSSL's SSL_OP_NO_RX_CERTIFICATE_COMPRESSION, from 3.2 on; `ssl` has no name for it. 1 KB may hold 100 KB of them,
+so that a limit on bytes would say nothing of their number."""
 
 Resolve = Callable[[str, int], list[str]]
 Connect = Callable[[str, int, float], socket.socket]
@@ -46,9 +53,13 @@ def system_connect(address: str, port: int, timeout_seconds: float) -> socket.so
 
 
 def tls_to_strangers() -> ssl.SSLContext:
-    """Return a context that checks certificates and names, and offers no work whose amount the host would choose."""
+    """Return a context that checks certificates and names, and offers no work whose amount the host would choose.
+
+    A renegotiation brings another chain of certificates whenever the host likes.
+    """
     context = ssl.create_default_context()
     context.set_ciphers(CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION | NO_PACKED_CERTIFICATES
     return context
 
 
@@ -80,6 +91,7 @@ class PinnedSockets:
         self._resolve = resolve
         self._connect = connect
         self._tls = tls
+        self._costs = HandshakeCosts()
         self._idle: list[_Idle] = []
         self._lock = threading.Lock()
         weakref.finalize(self, _close_all, self._idle)
@@ -100,12 +112,16 @@ class PinnedSockets:
         """Resolve, check, connect. Raises ImageRefused for an address we do not visit, OSError, TimeoutError."""
         addresses = [url.literal_address] if url.literal_address else self._resolved(url, deadline)
         check_addresses(url, addresses, self._allowed)
-        plain = self._connected(addresses_to_try(addresses), url.port, deadline)
+        affordable = [address for address in addresses if not self._costs.are_too_high(address)]
+        if not affordable:
+            raise ImageRefused(ImageStatus.CONNECTION_ERROR, f"the TLS handshakes of {url.host} cost too much")
+        plain, address = self._connected(addresses_to_try(affordable), url.port, deadline)
         if url.scheme == "http":
             return plain
         try:
             plain.settimeout(self._remaining(deadline))
-            return TlsStream(plain, self._context(), url.host, self._clock, is_trusted=self._are_trusted)
+            with nullcontext() if self._are_trusted else self._costs.counted(address):
+                return TlsStream(plain, self._context(), url.host, self._clock, is_trusted=self._are_trusted)
         except BaseException:
             plain.close()
             raise
@@ -157,14 +173,14 @@ class PinnedSockets:
             raise socket.gaierror(socket.EAI_NONAME, "no address")
         return answer
 
-    def _connected(self, addresses: list[str], port: int, deadline: float) -> socket.socket:
+    def _connected(self, addresses: list[str], port: int, deadline: float) -> tuple[socket.socket, str]:
         """Try each address with an even share of the time left, so that a dead first one leaves time for a second."""
         for left in range(len(addresses), 1, -1):
             try:
-                return self._connect(addresses[-left], port, self._remaining(deadline) / left)
+                return self._connect(addresses[-left], port, self._remaining(deadline) / left), addresses[-left]
             except OSError:
                 continue
-        return self._connect(addresses[-1], port, self._remaining(deadline))
+        return self._connect(addresses[-1], port, self._remaining(deadline)), addresses[-1]
 
     def _remaining(self, deadline: float) -> float:
         remaining = deadline - self._clock.monotonic()

@@ -12,14 +12,17 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
+from salesintel_dagster.adapters.pieces import Pieces
 from salesintel_dagster.domain.clock import Clock
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 RECEIVE_BYTES = 32 * 1024
+MAX_HANDSHAKE_BYTES = 32 * 1024
+"""A chain of certificates has some 10 KiB, and OpenSSL works as long on each KiB of it as a host likes: 0.25 s."""
 MAX_BYTES_WITHOUT_DATA = 128 * 1024
-"""Over a whole connection. One record holds 16 KiB at most, a chain of certificates some 10 KiB, tickets less."""
+"""Over a whole connection. One record holds 16 KiB at most, tickets less."""
 DATA_BYTES_A_WRAPPING_BYTE = 8
 """So many bytes of data allow one more without: beside 10 MB are 48,000 key updates, less than a second of a core."""
 
@@ -34,13 +37,15 @@ class TlsStream:
     ) -> None:
         """Shake hands within the timeout of `plain`. Raises OSError, of it ssl.SSLError and TimeoutError."""
         self._is_trusted = is_trusted
+        self._pieces = Pieces(are_trusted=is_trusted)
         self._plain = plain
         self._clock = clock
         self._timeout = plain.gettimeout() or 0.0
-        self._without_data, self._data = 0, 0
+        self._without_data, self._data, self._greeted = 0, 0, False
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._received, self._to_send, server_hostname=host)
         self._done(self._tls.do_handshake)
+        self._greeted = True
 
     def __enter__(self) -> Self:
         """Give itself."""
@@ -98,7 +103,11 @@ class TlsStream:
 
     @property
     def _most_without_data(self) -> float:
-        return inf if self._is_trusted else MAX_BYTES_WITHOUT_DATA + self._data // DATA_BYTES_A_WRAPPING_BYTE
+        if self._is_trusted:
+            return inf
+        if not self._greeted:
+            return MAX_HANDSHAKE_BYTES
+        return MAX_BYTES_WITHOUT_DATA + self._data // DATA_BYTES_A_WRAPPING_BYTE
 
     def _send(self, ends_at: float) -> None:
         if self._to_send.pending:
@@ -108,6 +117,7 @@ class TlsStream:
     def _receive(self, ends_at: float) -> int:
         self._plain.settimeout(self._left(ends_at))
         came = self._plain.recv(RECEIVE_BYTES)
+        self._pieces.count(len(came))
         if came:
             self._received.write(came)
         else:

@@ -17,6 +17,7 @@ from salesintel_dagster.domain.errors import (
     EmbeddingTransient,
 )
 from salesintel_dagster.domain.outcome import EmbeddingStatus
+from salesintel_dagster.domain.proof_picture import proof_picture
 from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.flows.export.breaker import Breaker
 from salesintel_dagster.flows.export.embeddings import CallBudget, EmbeddingLimits
@@ -66,7 +67,7 @@ def test_ten_failures_in_a_row_end_the_calls_of_the_run_and_every_sale_is_writte
     world.sell(DAYS[1], 4)
     world.embedder.script.extend([failure] * 100)
     told = exported(world, limits(), *DAYS[:2])
-    assert len(world.embedder.calls) == 10
+    assert len(world.embedder.calls) == 10 + 1, "the last with a picture of ours"
     assert statuses(world) == {str(failure.status): 10, "BREAKER_OPEN": 24}
     [first, *_] = [row for row in world.table.rows.to_pylist() if row["embedding_status"] == "BREAKER_OPEN"]
     reason = f"10 images in a row failed, the last by {failure}; no more calls in this run"
@@ -83,10 +84,29 @@ def test_ten_failures_in_a_row_end_the_calls_of_the_run_and_every_sale_is_writte
 
 def test_the_next_run_begins_with_a_closed_breaker_and_makes_what_is_missing(world: FakeExport):
     """C8"""
-    world.embedder.script.extend([REFUSED] * 10)
+    world.embedder.script.extend([REFUSED] * 11)
     exported(world, limits())
     told = exported(world, limits())
     assert (statuses(world).keys(), told[DAYS[0]].passed) == ({"ok"}, True)
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("failure", [TIMED_OUT, REFUSED])
+def test_broken_pictures_in_a_row_leave_no_other_without_its_vector(
+    world: FakeExport, failure: EmbeddingFailure, concurrency: int
+):
+    """C8: ten that a stranger's host sent ended the calls of the run, and of each later one of that day."""
+    world.embedder.by_image.update({fetched(n).data: failure for n in range(1, 26)})
+    assert exported(world, limits(concurrency))[DAYS[0]].passed
+    assert statuses(world) == {str(failure.status): 25, "ok": 5}
+    assert hashlib.sha256(proof_picture()).hexdigest() in world.embedder.calls
+
+
+def test_a_proof_that_a_quota_forbids_opens_nothing(world: FakeExport):
+    world.embedder.by_image.update({fetched(n).data: REFUSED for n in range(1, 12)})
+    world.embedder.by_image[proof_picture()] = THROTTLED
+    assert exported(world, limits())[DAYS[0]].passed
+    assert statuses(world) == {"REFUSED_BY_MODEL": 11, "ok": 19}
 
 
 def test_a_vector_in_between_begins_the_row_anew(world: FakeExport):
@@ -101,7 +121,7 @@ def test_the_threshold_is_a_setting(world: FakeExport, failures: int):
     """C8"""
     world.embedder.script.extend([REFUSED] * 100)
     exported(world, limits(failures=failures))
-    assert len(world.embedder.calls) == failures
+    assert len(world.embedder.calls) == failures + 1
 
 
 @pytest.mark.parametrize("concurrency", [4, 16])
@@ -162,7 +182,7 @@ def test_the_first_reason_is_the_one_that_is_told():
     breaker = Breaker(failures=1)
     breaker.open(NO_ACCESS)
     breaker.open(EmbedderUnusable(EmbeddingStatus.MODEL_UNUSABLE, "the second"))
-    breaker.failed(REFUSED)
+    breaker.failed(REFUSED, lambda: None)
     assert breaker.opened is NO_ACCESS
 
 

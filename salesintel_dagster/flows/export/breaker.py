@@ -1,7 +1,8 @@
 """What ends the calls of a whole run: images failing in a row, or a model that no image could pass.
 
 A permission, a region or a model that is wrong is asked about once, before the first image, by a request that costs
-nothing. What fails on the way is counted by image, after its retries: an outage of seconds opens nothing.
+nothing. What fails on the way is counted by image, after its retries: an outage of seconds opens nothing. Nor do ten
+broken pictures of one host, which would leave all others without their vectors: a picture of ours is sent first.
 """
 
 from __future__ import annotations
@@ -59,17 +60,26 @@ class Breaker:
         with self._lock:
             self._in_a_row = 0
 
-    def failed(self, failure: EmbeddingFailure) -> None:
-        """An image has none."""
+    def failed(self, failure: EmbeddingFailure, prove: Callable[[], object]) -> None:
+        """An image has none. `prove` has the model take a picture of ours; whoever fails meanwhile waits for that."""
         if failure.status not in FAILED_CALLS:
             return
         with self._lock:
             self._in_a_row += 1
-            if self._in_a_row >= self._failures and self._opened is None:
-                self._opened = EmbeddingRefused(
-                    EmbeddingStatus.BREAKER_OPEN,
-                    f"{self._in_a_row} images in a row failed, the last by {failure}; no more calls in this run",
-                )
+        with self._asking:
+            if self._in_a_row < self._failures or self._opened is not None:
+                return
+            try:
+                prove()
+            except EmbeddingFailure as proof:
+                if proof.status in FAILED_CALLS:
+                    self._open_after(failure)
+            else:
+                self.succeeded()
+
+    def _open_after(self, failure: EmbeddingFailure) -> None:
+        reason = f"{self._in_a_row} images in a row failed, the last by {failure}; no more calls in this run"
+        self.open(EmbeddingRefused(EmbeddingStatus.BREAKER_OPEN, reason))
 
     def open(self, failure: EmbeddingFailure) -> None:
         """End the calls at once, for `failure`."""

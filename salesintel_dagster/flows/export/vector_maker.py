@@ -23,6 +23,7 @@ from salesintel_dagster.domain.errors import (
 )
 from salesintel_dagster.domain.outcome import EmbeddingStatus
 from salesintel_dagster.domain.ports import Embedder, ObjectStore
+from salesintel_dagster.domain.proof_picture import proof_picture
 from salesintel_dagster.domain.retry import RetryPolicy
 from salesintel_dagster.flows.export.breaker import Breaker
 from salesintel_dagster.flows.export.concurrency import CallBudget, Slots
@@ -157,7 +158,7 @@ class VectorMaker:
         try:
             vector = self._called(image)
         except EmbeddingFailure as failure:
-            self._breaker.failed(failure)
+            self._breaker.failed(failure, lambda: self._paid_call(proof_picture()))
             raise
         except BaseException:  # the day ends by it; told while the slot is held, so that nobody takes it to call
             self._died = True
