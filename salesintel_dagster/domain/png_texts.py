@@ -1,7 +1,7 @@
 """A PNG without its texts, which no decoder needs.
 
-Pillow unpacks them when it opens a file, and refuses a picture for one of more than 1 MB: editors keep its whole history
-there, as packed XMP.
+Pillow unpacks them when it opens a file, and refuses a picture for one of more than 1 MB: editors keep its whole
+history there, as packed XMP.
 """
 
 from __future__ import annotations

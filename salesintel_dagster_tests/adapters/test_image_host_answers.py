@@ -193,6 +193,25 @@ def test_a_strange_retry_after_is_none_or_a_wait(server: HostileServer, fetcher:
     assert raised.value.retry_after_seconds is None or raised.value.retry_after_seconds >= 0
 
 
+@pytest.mark.parametrize("status", ["302 Found\r\nLocation: /picture", "404 Not Found"])
+def test_an_error_page_that_is_announced_and_does_not_come_is_not_waited_for(
+    server: HostileServer, fetcher: HttpImageFetcher, status: str
+):
+    """B5: a 404 took the deadline, and so did a redirect that browsers follow: its picture was lost."""
+    gone = threading.Event()
+
+    def announce(connection: socket.socket) -> None:
+        connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 154\r\n\r\n".encode())
+        gone.wait(10)
+
+    server.url("/picture", response(picture()))
+    url, began = server.url("/a", announce), time.monotonic()
+    with suppress(ImageRefused):
+        assert fetcher.fetch(url, 5.0).data == picture()
+    gone.set()
+    assert time.monotonic() - began < 2.0
+
+
 LOCATIONS = ("http://[", "http://[::1", "//\uff11\uff10.0.0.1/", "http://10.0.0.1\r\n /x", "\0", "?", "//\u2100@a/")
 
 
