@@ -53,6 +53,10 @@ class BoundedReader(io.RawIOBase):
         """Take so many bytes more: what came so far was what is wanted, and not its wrapping."""
         self._left += by_bytes
 
+    def end_by(self, deadline: float) -> None:
+        """Wait no longer than until then for what is still to come."""
+        self._deadline = min(self._deadline, deadline)
+
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Receive once. Raises TimeoutError at the deadline, TooManyBytes at the limit, OSError."""
         remaining = self._deadline - self._clock.monotonic()

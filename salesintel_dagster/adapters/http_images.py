@@ -33,7 +33,9 @@ PIECE_BYTES = 16 * 1024
 SCAN_HEAD_BYTES = 64
 """As much of the pixels as Pillow looks at before it decodes them."""
 MAX_DRAINED_BYTES = 16 * 1024
-"""A longer error page is not read to its end: a new connection is cheaper."""
+MAX_DRAINED_SECONDS = 0.5
+"""A longer error page, or one that is late, is not read to its end: a new connection is cheaper. Some hosts announce
+the page of a redirect and never send it."""
 USER_AGENT = "salesintel-dagster/0.1 (+image export)"
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -122,9 +124,9 @@ class HttpImageFetcher(ImageFetcher):
             try:
                 taken = self._taken(response, target, reader)
             except ImageFailure:
-                reusable = _is_finished(response)
+                reusable = self._is_finished(response, reader)
                 raise
-            reusable = _is_finished(response)
+            reusable = self._is_finished(response, reader)
             return taken
         finally:
             response.close()
@@ -174,6 +176,18 @@ class HttpImageFetcher(ImageFetcher):
             raise ConnectionResetError("the body ended before its length")
         return body
 
+    def _is_finished(self, response: BoundedResponse, reader: BoundedReader) -> bool:
+        """Tell whether the connection may serve another request, reading the rest of a short error page for it."""
+        if response.will_close:
+            return False
+        if not response.isclosed() and response.length is not None and response.length <= MAX_DRAINED_BYTES:
+            reader.end_by(self._clock.monotonic() + MAX_DRAINED_SECONDS)
+            try:
+                response.read()
+            except (OSError, TooManyBytes, http.client.HTTPException, ValueError):
+                return False
+        return response.isclosed()
+
     def _too_large(self) -> ImageRefused:
         return ImageRefused(ImageStatus.TOO_LARGE, f"more than {self._max_bytes} bytes")
 
@@ -218,15 +232,3 @@ def raise_status(status: int, host: str, retry_after_seconds: float | None) -> N
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         raise ImageRefused(ImageStatus.FORBIDDEN, reason)
     raise ImageRefused(ImageStatus.HTTP_ERROR, reason)
-
-
-def _is_finished(response: http.client.HTTPResponse) -> bool:
-    """Tell whether the connection may serve another request, reading the rest of a short error page for it."""
-    if response.will_close:
-        return False
-    if not response.isclosed() and response.length is not None and response.length <= MAX_DRAINED_BYTES:
-        try:
-            response.read()
-        except (OSError, TooManyBytes, http.client.HTTPException, ValueError):
-            return False
-    return response.isclosed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import select
 import socket
 import struct
@@ -12,12 +13,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from PIL import Image
 
 from salesintel_dagster.adapters.bounded_reader import BoundedReader
 from salesintel_dagster.adapters.http_images import HttpImageFetcher, verified_image
 from salesintel_dagster.adapters.pieces import FREE_PIECES
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import ImageRefused, ImageTransient
+from salesintel_dagster.domain.images import for_decoding
 from salesintel_dagster.domain.outcome import ImageStatus
 from salesintel_dagster_tests.fakes.hostile_server import HostileServer, response
 from salesintel_dagster_tests.fakes.images import picture
@@ -190,6 +193,25 @@ def test_a_strange_retry_after_is_none_or_a_wait(server: HostileServer, fetcher:
     assert raised.value.retry_after_seconds is None or raised.value.retry_after_seconds >= 0
 
 
+@pytest.mark.parametrize("status", ["302 Found\r\nLocation: /picture", "404 Not Found"])
+def test_an_error_page_that_is_announced_and_does_not_come_is_not_waited_for(
+    server: HostileServer, fetcher: HttpImageFetcher, status: str
+):
+    """B5: a 404 took the deadline, and so did a redirect that browsers follow: its picture was lost."""
+    gone = threading.Event()
+
+    def announce(connection: socket.socket) -> None:
+        connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 154\r\n\r\n".encode())
+        gone.wait(10)
+
+    server.url("/picture", response(picture()))
+    url, began = server.url("/a", announce), time.monotonic()
+    with suppress(ImageRefused):
+        assert fetcher.fetch(url, 5.0).data == picture()
+    gone.set()
+    assert time.monotonic() - began < 2.0
+
+
 LOCATIONS = ("http://[", "http://[::1", "//\uff11\uff10.0.0.1/", "http://10.0.0.1\r\n /x", "\0", "?", "//\u2100@a/")
 
 
@@ -224,6 +246,16 @@ def test_a_png_of_countless_chunks_costs_no_seconds(data: bytes):
     assert raised.value.status is ImageStatus.NOT_AN_IMAGE
     assert time.thread_time() - began < 1.0
     assert verified_image(png(chunk(b"tEXt", b"a\0b") * 100), 1_000_000).width == 8
+
+
+@pytest.mark.parametrize("name, head", [(b"zTXt", b"xmp\0\0"), (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0")])
+def test_a_png_whose_history_is_long_is_an_image(name: bytes, head: bytes):
+    """Editors keep it as packed XMP, and Pillow refuses the picture for one of more than 1 MB."""
+    history = chunk(name, head + zlib.compress(b"<xmp/>" * 400_000))
+    for data in (png(history), png(chunk(b"gAMA", b"\0\0\xb1\x8f"), history, chunk(b"tEXt", b"a\0b"))):
+        assert verified_image(data, 1_000_000).width == 8
+        with Image.open(io.BytesIO(for_decoding(data))) as image:
+            assert image.tobytes() == bytes(64)
 
 
 def segment(marker: int, data: bytes) -> bytes:

@@ -269,6 +269,19 @@ def test_two_frames_or_endless_scans_or_filling_are_refused_before_any_decode() 
         assert refused.value.status is ImageStatus.NOT_AN_IMAGE
 
 
+@pytest.mark.parametrize("side, taken", [(3_000, 64), (6_000, 17), (6_400, 16), (60_000, 16)])
+def test_the_larger_a_jpeg_the_fewer_scans_may_it_have_but_the_usual_ones(side: int, taken: int) -> None:
+    """B8: each is a pass over all its pixels."""
+    small = _encoded("progressive")
+    at = small.index(b"\xff\xc2") + 5
+    first, last = small.index(b"\xff\xda"), small.rindex(b"\xff\xda")
+    head = small[:at] + struct.pack(">HH", side, side) + small[at + 4 : first]
+    scan = small[last:-2]
+    assert read_header(head + scan * taken + JPEG_END).width == side
+    with pytest.raises(ImageRefused, match=f"more than {taken} scans"):
+        read_header(head + scan * (taken + 1) + JPEG_END)
+
+
 @pytest.mark.parametrize("frame", sorted({*range(0xC0, 0xD0)} - {0xC0, 0xC1, 0xC2, 0xC4, 0xC8, 0xCC}))
 def test_a_jpeg_whose_coding_no_browser_shows_is_refused_before_any_decode(frame: int) -> None:
     """A decoder of arithmetic codes makes up what is missing: 62 KB in 54 scans took it 299 s."""

@@ -154,14 +154,21 @@ class VectorMaker:
             self._count(unkept=1)
 
     def _judged(self, image: bytes) -> VectorBytes:
-        """Call until there is a vector or a reason, and tell the breaker which."""
+        """Call until there is a vector or a reason; any other error ends the day."""
+        try:
+            return self._told(image)
+        except EmbeddingFailure:
+            raise
+        except BaseException:  # told while the slot is held, so that nobody takes it to call
+            self._died = True
+            raise
+
+    def _told(self, image: bytes) -> VectorBytes:
+        """Tell the breaker what came of the image."""
         try:
             vector = self._called(image)
         except EmbeddingFailure as failure:
             self._breaker.failed(failure, lambda: self._paid_call(proof_picture()))
-            raise
-        except BaseException:  # the day ends by it; told while the slot is held, so that nobody takes it to call
-            self._died = True
             raise
         self._breaker.succeeded()
         return vector
