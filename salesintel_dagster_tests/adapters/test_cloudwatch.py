@@ -136,8 +136,8 @@ class TestTheAlarmsOfTheTemplate:
             Namespace=NAMESPACE,
             MetricName="SalesExported",
             Dimensions=[{"Name": "Stage", "Value": stage}],
-            StartTime=NOW - timedelta(minutes=5),
-            EndTime=NOW + timedelta(minutes=10),
+            StartTime=NOW,  # when this module was collected, a whole suite ago
+            EndTime=datetime.now(UTC) + timedelta(minutes=1),
             Period=3600,
             Statistics=["Sum"],
             Unit="Count",
