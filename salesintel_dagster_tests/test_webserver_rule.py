@@ -159,10 +159,12 @@ def test_the_hosts_are_loopback_the_address_and_what_was_named():
     assert allowed_hosts(3000, "10.1.2.3") == loopback | {"10.1.2.3:3000"}
     assert allowed_hosts(3000, "fd00::5") == loopback | {"[fd00::5]:3000"}
     assert "127.0.0.1" in allowed_hosts(80, "127.0.0.1")
-    assert allowed_hosts(3000, "127.0.0.1", ["Dagster.example", "b:99"]) - loopback == {
+    assert allowed_hosts(3000, "127.0.0.1", ["Dagster.example", "b:99", "a_b"]) - loopback == {
         "dagster.example",
         "dagster.example:3000",
         "b:99",
+        "a_b",  # a service of Docker Compose
+        "a_b:3000",
     }
 
 

@@ -2,7 +2,7 @@
 
 Listens on 127.0.0.1. Any other address needs --bind and --token-file both: whoever reaches the port can run this
 instance's code, so that the port is either this machine's own or asks for a token. Exit codes: 0 stopped as told;
-1 it cannot serve (the sentence says why); 2 wrong usage.
+1 it cannot serve (the sentence says why), or was cut off 4 seconds after it was told to stop; 2 wrong usage.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ NO_PAGES = ("/logs/", "/download_debug/", *NOTEBOOKS)
 MAX_HEADERS = 128
 """Of 64 KB: 400 clients without a token who sent 15,000 each, and then no body, held 1.4 GB."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-NAMED_HOST = re.compile(r"(?P<name>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
+NAMED_HOST = re.compile(r"(?P<name>[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
 
 TOO_MANY_HEADERS = f"the request has more than {MAX_HEADERS} headers"
 WRONG_HOST = "this webserver does not answer to that Host; start it with --allow-host NAME if the name is yours"
