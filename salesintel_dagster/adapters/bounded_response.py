@@ -90,7 +90,7 @@ def _headers(answer: io.BufferedReader) -> list[bytes]:
         name = _NAME.match(line)
         is_read = name is not None and name[0].lower() != _UNREAD
         if is_read:
-            headers.append(line)
+            headers.append(line.rstrip())  # to `http.client` "chunked " is not chunked
     raise http.client.HTTPException(f"got more than {MAX_HEADERS} headers")
 
 
