@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 64 * 1024
 MAX_HEADERS = 100
 """Both as `http.client` has them."""
+MAX_INTERIM_ANSWERS = 10
+"""A host sends one or two. Thousands in each of the 16 answers that an image may take were 0.7 s of a core."""
 
 _PROTOCOL = b"HTTP/"
 _INTERIM = re.compile(rb"HTTP/\S+\s+1[0-9][0-9](?:\s|$)")
@@ -68,12 +70,14 @@ def retry_after_seconds(header: str, now: datetime) -> float | None:
 
 def _head(answer: io.BufferedReader) -> bytes:
     """Return status line and headers of the first answer that is not an interim one; b"" when none comes."""
-    while answer.peek(1):
+    for _ in range(MAX_INTERIM_ANSWERS + 1):
+        if not answer.peek(1):
+            return b""
         status = _line(answer)
         headers = _headers(answer) if status.startswith(_PROTOCOL) else []
         if not _INTERIM.match(status):
             return b"\r\n".join([status, *headers, b"", b""])
-    return b""
+    raise http.client.HTTPException(f"got more than {MAX_INTERIM_ANSWERS} interim answers")
 
 
 def _headers(answer: io.BufferedReader) -> list[bytes]:
@@ -90,7 +94,7 @@ def _headers(answer: io.BufferedReader) -> list[bytes]:
         name = _NAME.match(line)
         is_read = name is not None and name[0].lower() != _UNREAD
         if is_read:
-            headers.append(line)
+            headers.append(line.rstrip())  # to `http.client` "chunked " is not chunked
     raise http.client.HTTPException(f"got more than {MAX_HEADERS} headers")
 
 

@@ -140,7 +140,7 @@ class HttpImageFetcher(ImageFetcher):
             f"GET {target.target} HTTP/1.1",
             f"Host: {target.host_header}",
             f"User-Agent: {self._user_agent}",
-            "Accept: image/jpeg, image/png",
+            "Accept: image/jpeg, image/png, */*;q=0.1",
             "Accept-Encoding: identity",
         )
         return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FREE_PIECES = 4_000
+FREE_PIECES = 1_000
 BYTES_A_PIECE = 128
 """Fewer than a packet or a record holds. What comes in larger pieces pays for smaller ones, up to the free ones."""
 

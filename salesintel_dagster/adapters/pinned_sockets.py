@@ -120,8 +120,9 @@ class PinnedSockets:
             return plain
         try:
             plain.settimeout(self._remaining(deadline))
+            context = self._context()  # the first time it reads all authorities: none of the host's work
             with nullcontext() if self._are_trusted else self._costs.counted(address):
-                return TlsStream(plain, self._context(), url.host, self._clock, is_trusted=self._are_trusted)
+                return TlsStream(plain, context, url.host, self._clock, is_trusted=self._are_trusted)
         except BaseException:
             plain.close()
             raise

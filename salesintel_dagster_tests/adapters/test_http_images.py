@@ -78,6 +78,18 @@ def test_an_image_is_what_its_bytes_say_whatever_its_content_type(
     assert "Accept-Encoding: identity" in head
 
 
+def test_a_host_that_tells_another_type_of_its_pictures_is_not_refused_its_answer(
+    server: HostileServer, fetcher: HttpImageFetcher
+) -> None:
+    """Web frameworks answer 406 before they look for the picture, where no accepted type is the view's own."""
+
+    def negotiated(connection: socket.socket) -> None:
+        accepts_any = b"*/*" in server.requests[-1]
+        connection.sendall(response(picture(), "200 OK" if accepts_any else "406 Not Acceptable"))
+
+    assert fetcher.fetch(server.url("/a", negotiated), DEADLINE).data == picture()
+
+
 @pytest.fixture(params=["fake", "http"])
 def port(request: pytest.FixtureRequest, server: HostileServer) -> Iterator[tuple[ImageFetcher, str]]:
     """Return an image fetcher, and the base of its URLs: /ok, /gone and /busy."""
@@ -160,7 +172,9 @@ def test_a_chunked_body_and_one_that_ends_with_the_connection_are_read_whole(
 ) -> None:
     data = picture(7)
     chunks = b"".join(b"%x;ext=1\r\n%s\r\n" % (len(part), part) for part in (data[:100], data[100:]))
-    chunked = server.url("/c", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\nX: y\r\n\r\n")
+    chunked = server.url(
+        "/c", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked \r\n\r\n" + chunks + b"0\r\nX: y\r\n\r\n"
+    )
     ended = server.url("/e", server.flood(b"HTTP/1.0 200 OK\r\n\r\n", data, 1))
     assert fetcher.fetch(chunked, DEADLINE).data == data
     assert fetcher.fetch(chunked, DEADLINE).data == data

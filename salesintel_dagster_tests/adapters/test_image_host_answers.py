@@ -26,6 +26,8 @@ from salesintel_dagster_tests.fakes.hostile_server import HostileServer, respons
 from salesintel_dagster_tests.fakes.images import picture
 
 OK = "HTTP/1.1 200 OK\r\n"
+EARLY = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
+LENGTH = f"Content-Length: {len(picture())}\r\n"
 CHUNKED = f"{OK}Transfer-Encoding: chunked\r\n\r\n"
 NO_HTTP = {
     "a negative chunk": f"{CHUNKED}-5\r\nhello\r\n0\r\n\r\n",
@@ -41,6 +43,7 @@ NO_HTTP = {
     "101 headers": OK + "X: y\r\n" * 101 + "\r\n",
     "a header of 70 KB": f"{OK}X: {'y' * 70_000}\r\n\r\n",
     "only continues": "HTTP/1.1 100 Continue\r\n\r\n" * 20_000,
+    "countless interim answers before a picture": f"{EARLY * 3_000}{OK}{LENGTH}\r\n{picture().decode('latin-1')}",
 }
 
 
@@ -107,10 +110,8 @@ def test_a_content_type_is_not_unpacked(server: HostileServer, fetcher: HttpImag
     assert time.thread_time() - began < 0.5
 
 
-EARLY = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
-LENGTH = f"Content-Length: {len(picture())}\r\n"
 ODD_HEADS = {
-    "early hints": f"{EARLY}HTTP/1.1 102 Processing\r\n\r\n{OK}{LENGTH}",
+    "early hints": f"{EARLY * 9}HTTP/1.1 102 Processing\r\n\r\n{OK}{LENGTH}",
     "a header without a colon": f"{OK}X-Frame-Options DENY\r\n{LENGTH}",
     "a blank in a name": f"{OK}X Frame: DENY\r\n{LENGTH}",
     "a blank behind a name": f"{OK}Server : nginx\r\n{LENGTH}",

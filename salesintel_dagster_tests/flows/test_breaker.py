@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import Counter
 from dataclasses import replace
 from datetime import date
@@ -102,11 +103,43 @@ def test_broken_pictures_in_a_row_leave_no_other_without_its_vector(
     assert hashlib.sha256(proof_picture()).hexdigest() in world.embedder.calls
 
 
-def test_a_proof_that_a_quota_forbids_opens_nothing(world: FakeExport):
-    world.embedder.by_image.update({fetched(n).data: REFUSED for n in range(1, 12)})
-    world.embedder.by_image[proof_picture()] = THROTTLED
-    assert exported(world, limits())[DAYS[0]].passed
-    assert statuses(world) == {"REFUSED_BY_MODEL": 11, "ok": 19}
+@pytest.mark.parametrize("failure", [TIMED_OUT, THROTTLED])
+def test_a_proof_is_tried_again_as_any_image_is(world: FakeExport, failure: EmbeddingFailure):
+    """C8: one ModelTimeoutException, after broken pictures of one host, ended the calls of the run."""
+    world.embedder.script.extend([REFUSED] * 10 + [failure])
+    assert exported(world, limits(retries=3))[DAYS[0]].passed
+    assert statuses(world) == {"REFUSED_BY_MODEL": 10, "ok": 20}
+
+
+def test_a_vector_during_a_proof_begins_the_row_anew_whatever_the_proof_says():
+    """C8: the calls of the run were ended because "0 images in a row failed"."""
+    breaker = Breaker(failures=1)
+
+    def prove() -> None:
+        breaker.succeeded()
+        raise TIMED_OUT
+
+    breaker.failed(REFUSED, prove)
+    assert breaker.opened is None
+
+
+def test_a_proof_under_way_holds_up_nobody_who_has_not_failed():
+    """C8: each image of the day passes `ask_first`, and a model may take a minute for an answer."""
+    breaker, is_proving, may_end = Breaker(failures=1), threading.Event(), threading.Event()
+
+    def prove() -> None:
+        is_proving.set()
+        may_end.wait(5.0)
+
+    failing = threading.Thread(target=breaker.failed, args=(REFUSED, prove), daemon=True)
+    failing.start()
+    is_proving.wait(5.0)
+    began = threading.Thread(target=breaker.ask_first, args=(lambda: None,), daemon=True)
+    began.start()
+    began.join(1.0)
+    assert not began.is_alive()
+    may_end.set()
+    failing.join(5.0)
 
 
 def test_a_vector_in_between_begins_the_row_anew(world: FakeExport):

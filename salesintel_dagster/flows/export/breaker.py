@@ -37,6 +37,7 @@ class Breaker:
         self._opened: EmbeddingFailure | None = None
         self._lock = threading.Lock()
         self._asking = threading.Lock()
+        self._proving = threading.Lock()
 
     @property
     def opened(self) -> EmbeddingFailure | None:
@@ -66,13 +67,13 @@ class Breaker:
             return
         with self._lock:
             self._in_a_row += 1
-        with self._asking:
+        with self._proving:
             if self._in_a_row < self._failures or self._opened is not None:
                 return
             try:
                 prove()
             except EmbeddingFailure as proof:
-                if proof.status in FAILED_CALLS:
+                if proof.status in FAILED_CALLS and self._in_a_row >= self._failures:
                     self._open_after(failure)
             else:
                 self.succeeded()

@@ -8,6 +8,7 @@ no file.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import tempfile
@@ -71,8 +72,9 @@ class DayVectors:
             return place, True
 
     def keep(self, place: int, vector: VectorBytes | memoryview) -> None:
-        """Settle an image with its checked vector."""
-        os.pwrite(self._file.fileno(), vector, place * self._bytes)
+        """Settle an image with its checked vector. Raises OSError: a full disk takes half of it without one."""
+        if os.pwrite(self._file.fileno(), vector, place * self._bytes) < self._bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._settle(place, EmbeddingStatus.OK)
 
     def fail(self, place: int, failure: EmbeddingFailure) -> None:

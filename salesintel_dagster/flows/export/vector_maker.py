@@ -168,7 +168,7 @@ class VectorMaker:
         try:
             vector = self._called(image)
         except EmbeddingFailure as failure:
-            self._breaker.failed(failure, lambda: self._paid_call(proof_picture()))
+            self._breaker.failed(failure, lambda: self._called(proof_picture()))
             raise
         self._breaker.succeeded()
         return vector
