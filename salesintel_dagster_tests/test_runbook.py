@@ -187,6 +187,13 @@ def test_the_code_of_the_runbook_leaves_one_row_of_a_sale_that_is_there_twice(wr
     assert (again.written, again.held, again.conflicts) == (1, 1, {})
 
 
+def test_the_code_of_the_runbook_takes_a_sale_away_whose_vector_is_none(catalog: Catalog):
+    history = IcebergHistoryTable(lambda: catalog, held_clock())
+    history.write_new(sold_rows(sold_event("S-1"), sold_event("S-2")), {})
+    _paste("history_vectors_are_1024_dim")
+    assert history.of_day(TENANT, date(2026, 11, 3)).keys() == {"S-2"}
+
+
 def test_the_code_of_the_runbook_gains_time_for_events_that_wait(
     aws: AwsClients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
