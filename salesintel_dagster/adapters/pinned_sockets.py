@@ -112,10 +112,11 @@ class PinnedSockets:
         """Resolve, check, connect. Raises ImageRefused for an address we do not visit, OSError, TimeoutError."""
         addresses = [url.literal_address] if url.literal_address else self._resolved(url, deadline)
         check_addresses(url, addresses, self._allowed)
-        affordable = [address for address in addresses if not self._costs.are_too_high(address)]
+        tried = addresses_to_try(addresses)
+        affordable = [address for address in tried if not self._costs.are_too_high(address)]
         if not affordable:
             raise ImageRefused(ImageStatus.CONNECTION_ERROR, f"the TLS handshakes of {url.host} cost too much")
-        plain, address = self._connected(addresses_to_try(affordable), url.port, deadline)
+        plain, address = self._connected(affordable, url.port, deadline)
         if url.scheme == "http":
             return plain
         try:

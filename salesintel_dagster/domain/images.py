@@ -34,8 +34,8 @@ MAX_PNG_CHUNKS = 40_000
 
 MAX_JPEG_TABLES_BYTES = 128 * 1024
 """Frame, tables and a small preview before the pixels, of 1 KB as a rule: 10 MB of them cost Pillow a second."""
-MAX_PACKED_TEXTS = 16
-"""Compressed texts and profiles of a PNG: each of 1 KB is 1 MB for Pillow, and 63 of them fit in 60 KB of a file."""
+MAX_PROFILES = 16
+"""Colour profiles of a PNG: each of 1 KB is 1 MB for Pillow, and 63 of them fit in 60 KB of a file."""
 
 _JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_TAKEN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
@@ -53,7 +53,7 @@ _JPEG_METADATA = frozenset(range(0xE0, 0xF0)) - {0xE0, 0xEE}
 _JPEG_COMMENT = 0xFE
 _JPEG_EXIF, _EXIF = 0xE1, b"Exif\0\0"
 _PNG_CHUNK_OVERHEAD = 12
-_PNG_PACKED = frozenset({b"zTXt", b"iTXt", b"iCCP"})
+_PNG_PROFILE = b"iCCP"
 
 
 class ImageKind(StrEnum):
@@ -219,29 +219,29 @@ def _png_header(data: bytes) -> ImageHeader:
     if (length, name) != (13, b"IHDR") or 0 in {width, height}:
         raise _not_an_image("a PNG without a size")
     at = len(PNG_MAGIC) + length + _PNG_CHUNK_OVERHEAD
-    packed = 0
+    profiles = 0
     for _ in range(MAX_SEGMENTS):
         length, name = struct.unpack_from(">I4s", data, at)
-        packed += name in _PNG_PACKED
-        if packed > MAX_PACKED_TEXTS:
+        profiles += name == _PNG_PROFILE
+        if profiles > MAX_PROFILES:
             break
         if name == b"IDAT":
             return ImageHeader(ImageKind.PNG, width, height, at)
         at += length + _PNG_CHUNK_OVERHEAD
-    raise _not_an_image(f"a PNG with more than {MAX_SEGMENTS} chunks or {MAX_PACKED_TEXTS} texts before its pixels")
+    raise _not_an_image(f"a PNG with more than {MAX_SEGMENTS} chunks or {MAX_PROFILES} profiles before its pixels")
 
 
 def _png_is_whole(data: bytes) -> bool:
     at = len(PNG_MAGIC)
-    packed = 0
+    profiles = 0
     for _ in range(MAX_PNG_CHUNKS):
         if at + _PNG_CHUNK_OVERHEAD > len(data):
             return False
         length, name = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
         at += length + _PNG_CHUNK_OVERHEAD
-        packed += name in _PNG_PACKED
-        if packed > MAX_PACKED_TEXTS:
+        profiles += name == _PNG_PROFILE
+        if profiles > MAX_PROFILES:
             break
         if name == b"IEND":
             return at <= len(data)
-    raise _not_an_image(f"a PNG with more than {MAX_PNG_CHUNKS} chunks or {MAX_PACKED_TEXTS} texts")
+    raise _not_an_image(f"a PNG with more than {MAX_PNG_CHUNKS} chunks or {MAX_PROFILES} profiles")

@@ -21,7 +21,7 @@ from salesintel_dagster.domain.image_urls import (
 )
 from salesintel_dagster.domain.images import (
     JPEG_END,
-    MAX_PACKED_TEXTS,
+    MAX_PROFILES,
     ImageKind,
     for_decoding,
     image_key,
@@ -305,24 +305,36 @@ def test_a_jpeg_with_all_colours_in_one_scan_is_decoded_no_further() -> None:
         image.load()
 
 
-@pytest.mark.parametrize("name", [b"zTXt", b"iTXt", b"iCCP"])
 @pytest.mark.parametrize("place", [b"IDAT", b"IEND"])
-def test_a_png_with_more_packed_texts_than_any_picture_has_is_refused(name: bytes, place: bytes) -> None:
+def test_a_png_with_more_packed_profiles_than_any_picture_has_is_refused(place: bytes) -> None:
     """B8: 60 KB of them became 63 MB in each of the threads."""
-    data = _encoded("png")
-    at = data.index(place) - 4
-    packed = b"k\0\0" + zlib.compress(bytes(1_000_000))
-    text = struct.pack(">I", len(packed)) + name + packed + struct.pack(">I", zlib.crc32(name + packed))
-    few = data[:at] + text * MAX_PACKED_TEXTS + data[at:]
+    few = _with_packed(b"iCCP", MAX_PROFILES, place)
     assert is_whole(few, read_header(few))
-    many = data[:at] + text * (MAX_PACKED_TEXTS + 1) + data[at:]
+    many = _with_packed(b"iCCP", MAX_PROFILES + 1, place)
     if place == b"IDAT":  # before anybody else reads the header
-        with pytest.raises(ImageRefused, match="texts before its pixels"):
+        with pytest.raises(ImageRefused, match="profiles before its pixels"):
             read_header(many)
         return
     header = read_header(many)
-    with pytest.raises(ImageRefused, match="texts"):
+    with pytest.raises(ImageRefused, match="profiles"):
         is_whole(many, header)
+
+
+@pytest.mark.parametrize("name", [b"zTXt", b"iTXt"])
+@pytest.mark.parametrize("place", [b"IDAT", b"IEND"])
+def test_a_png_may_have_texts_in_many_languages(name: bytes, place: bytes) -> None:
+    """No decoder gets them; more than 16 were refused."""
+    data = _with_packed(name, 40, place)
+    assert is_whole(data, read_header(data))
+    assert len(for_decoding(data)) == len(_encoded("png"))
+
+
+def _with_packed(name: bytes, times: int, place: bytes) -> bytes:
+    data = _encoded("png")
+    at = data.index(place) - 4
+    packed = b"k\0\0" + zlib.compress(bytes(1_000_000))
+    chunk = struct.pack(">I", len(packed)) + name + packed + struct.pack(">I", zlib.crc32(name + packed))
+    return data[:at] + chunk * times + data[at:]
 
 
 def _encoded(mode: str) -> bytes:
