@@ -433,6 +433,11 @@ def _subscribe(viewer: Served, query: str) -> str:
         return str(opened.recv(timeout=10))
 
 
+def test_a_name_that_another_user_may_answer_to_takes_no_token(viewer: Served, guarded: Served):
+    assert viewer.ask("GET", "/", {"Host": f"localhost:{viewer.port}", "Accept": "text/html"})[0] == 403
+    assert guarded.ask("GET", "/", {"Host": f"localhost:{guarded.port}", "Accept": "text/html"})[0] == 200
+
+
 def test_a_websocket_needs_the_token_too(viewer: Served):
     """J6"""
     address, origin = f"ws://{viewer.host}/graphql", f"http://{viewer.host}"

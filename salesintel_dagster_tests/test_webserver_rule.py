@@ -168,6 +168,12 @@ def test_the_hosts_are_loopback_the_address_and_what_was_named():
     }
 
 
+def test_localhost_is_not_ours_where_other_users_are_strangers():
+    """One who listened on [::1] got the cookie of a session that was begun by that name; `--allow-host` insists."""
+    assert allowed_hosts(3000, "127.0.0.1", shared=True) == {"127.0.0.1:3000", "[::1]:3000"}
+    assert "localhost:3000" in allowed_hosts(3000, "127.0.0.1", ["localhost"], shared=True)
+
+
 @pytest.mark.parametrize("text", ["", "*", "*.example.com", "https://a", "a/b", "a b", "a:b", "a,b", "a\n", ".a", "a:"])
 def test_a_name_that_is_none_is_refused_at_the_start(text: str):
     with pytest.raises(SettingInvalid, match="--allow-host"):

@@ -94,7 +94,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option, named by click
         signal.signal(number, _stop)
     with listener(bind, port) as opened:
         chosen = opened.getsockname()[1]
-        hosts = allowed_hosts(chosen, bind, allow_host)
+        hosts = allowed_hosts(chosen, bind, allow_host, shared=token is not None)
         access = Access(token, chosen) if token is not None else None
         with dagster_app(Served(workspace, module, read_only)) as app:
             click.echo(f"Serving Dagster on http://{f'[{bind}]' if ':' in bind else bind}:{chosen}")

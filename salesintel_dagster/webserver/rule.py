@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 from salesintel_dagster.domain.errors import SettingInvalid
 
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+SHARED_NAME = "localhost"
+"""Browsers look on [::1] first. Whoever listened there on our port was sent a session's cookie, and was our origin."""
+LOOPBACK_NAMES = ("127.0.0.1", SHARED_NAME, "[::1]")
 HTTP_PORT = 80
 READS = frozenset({"GET", "HEAD"})
 GRAPHQL_TYPES = frozenset({"application/json", "application/graphql"})
@@ -60,12 +62,13 @@ class Asked:
         return self.path == "/graphql" or self.path.startswith("/graphql/")
 
 
-def allowed_hosts(port: int, bind: str, named: Iterable[str] = ()) -> frozenset[str]:
+def allowed_hosts(port: int, bind: str, named: Iterable[str] = (), *, shared: bool = False) -> frozenset[str]:
     """Return every Host header that is ours: loopback, the address we listen on, and what was allowed by name.
 
-    A name without a port is good with none (behind a proxy) and with ours. Raises SettingInvalid for what is no name.
+    A name without a port is good with none (behind a proxy) and with ours. `shared`: other users of this machine are
+    strangers, so that `localhost` is not ours. Raises SettingInvalid for what is no name.
     """
-    names = {*LOOPBACK_NAMES, *_listening(bind)}
+    names = {*LOOPBACK_NAMES, *_listening(bind)} - ({SHARED_NAME} if shared else set())
     hosts = {f"{name}:{port}" for name in names}
     if port == HTTP_PORT:
         hosts |= names
