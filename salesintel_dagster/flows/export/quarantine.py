@@ -68,7 +68,7 @@ def _plain(value: object, levels: int) -> object:
     if isinstance(value, dict | list | tuple):
         return _plain_parts(value, levels - 1) if levels else TOO_DEEP
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+        return _unicode(value)
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
     if isinstance(value, int) and value.bit_length() > _ORJSON_INTEGER_BITS:
@@ -78,8 +78,12 @@ def _plain(value: object, levels: int) -> object:
 
 def _plain_parts(whole: dict[object, object] | list[object] | tuple[object, ...], levels: int) -> object:
     if isinstance(whole, dict):
-        return {str(key): _plain(inner, levels) for key, inner in whole.items()}
+        return {_unicode(str(key)): _plain(inner, levels) for key, inner in whole.items()}
     return [_plain(inner, levels) for inner in whole]
+
+
+def _unicode(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _text(value: object) -> str:
