@@ -21,6 +21,8 @@ from salesintel_dagster.flows.export.quarantine import (
     CONFLICT,
     MAX_BATCH_CHARACTERS,
     MAX_BATCH_ROWS,
+    MAX_DEPTH,
+    TOO_DEEP,
     Quarantine,
     QuarantineEntry,
     canonical_json,
@@ -106,6 +108,7 @@ def test_an_entry_keeps_the_whole_row_whatever_it_holds():
         "infinity": [float("inf")],
         "large": 2**64,
         "surrogate": "a\ud800b",
+        "names": {"a\ud800b": 1},
         "uuid": UUID(int=7),
         "none": None,
         "text": "ž\0",
@@ -119,11 +122,20 @@ def test_an_entry_keeps_the_whole_row_whatever_it_holds():
         "infinity": ["inf"],
         "large": "0x10000000000000000",
         "surrogate": "a\\ud800b",
+        "names": {"a\\ud800b": 1},
         "uuid": "00000000-0000-0000-0000-000000000007",
         "none": None,
         "text": "ž\0",
         "true": True,
     }
+
+
+def test_a_row_nested_as_deep_as_a_page_of_json_may_be_is_kept_up_to_where_it_can_be():
+    """An API's row of 260 arrays within each other ended its day, at each run."""
+    deep = json.loads("[" * 600 + "]" * 600)
+    text = canonical_json({"sale_id": "S-1", "image_url": deep})
+    assert (text.count("["), text.count(TOO_DEEP)) == (MAX_DEPTH - 1, 1)
+    assert json.loads(text)["sale_id"] == "S-1"
 
 
 VALUES = st.recursive(

@@ -14,9 +14,9 @@ from salesintel_dagster_tests.fakes.object_store import InMemoryObjectStore
 GOOD = picture(1, size=(400, 200))
 
 
-def png(mode: str) -> bytes:
+def png(mode: str, **options: object) -> bytes:
     out = io.BytesIO()
-    Image.new(mode, (400, 200)).save(out, "PNG")
+    Image.new(mode, (400, 200)).save(out, "PNG", **options)
     return out.getvalue()
 
 
@@ -40,6 +40,11 @@ def test_nothing_but_pixels_of_a_strangers_picture_is_shown(kind: str):
     Image.new("RGB", (400, 200)).save(out, kind, comment=words, pnginfo=notes)
     [made] = thumbnails(InMemoryObjectStore({"k": out.getvalue()}), ["k"])
     assert b"canary" not in made
+
+
+def test_a_palette_with_transparency_is_shown_without_a_warning_over_the_progress_of_a_run():
+    [image] = shown(png("P", transparency=b"\x80\xff"))
+    assert image.size == (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS // 2)
 
 
 def test_a_small_picture_is_not_blown_up():

@@ -10,8 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 
-import pyarrow as pa
-
 from salesintel_dagster.domain.columns import IMAGE_SCHEMA
 from salesintel_dagster.domain.errors import ObjectMissing
 from salesintel_dagster.domain.outcome import Tally
@@ -25,7 +23,7 @@ from salesintel_dagster.flows.export.image_jobs import ImageJobs
 from salesintel_dagster.flows.export.image_manifest import ImageManifest, known_images
 from salesintel_dagster.flows.export.image_outcomes import OutcomeIndex
 from salesintel_dagster.flows.export.run import PRODUCT_IMAGES, SALES_RAW, DayRun
-from salesintel_dagster.flows.export.staging import StagedDays, is_damage
+from salesintel_dagster.flows.export.staging import DAMAGE, StagedDays, is_damage
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def _known(run: DayRun, staged: StagedDays) -> OutcomeIndex:
     try:
         with staged.open(PRODUCT_IMAGES, run.window.day) as earlier:
             return known_images(earlier)
-    except (pa.ArrowInvalid, OSError) as error:
+    except DAMAGE as error:
         if not is_damage(error):
             raise
         run.say("Earlier images unreadable", reason=type(error).__name__)

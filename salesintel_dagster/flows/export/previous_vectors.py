@@ -14,7 +14,7 @@ from salesintel_dagster.domain.vectors import bad_vectors
 from salesintel_dagster.flows.export.day_vectors import DayVectors
 from salesintel_dagster.flows.export.embedding_work import ImagesToMake
 from salesintel_dagster.flows.export.run import TITAN_EMBEDDINGS, DayRun
-from salesintel_dagster.flows.export.staging import StagedDays, is_damage
+from salesintel_dagster.flows.export.staging import DAMAGE, StagedDays, is_damage
 
 WHO = ["image_sha256", "embedding_model", "embedding_dimension", "preprocess_version"]
 
@@ -34,7 +34,7 @@ def reuse_vectors(
             if previous is None or not previous.schema_arrow.equals(EMBEDDING_SCHEMA):
                 return 0
             return _reuse(previous, _wanted(previous, spec, images), images, vectors, spec)
-    except (pa.ArrowInvalid, OSError) as error:
+    except DAMAGE as error:
         if not is_damage(error):
             raise
         run.say("Previous embeddings unreadable", reason=type(error).__name__)

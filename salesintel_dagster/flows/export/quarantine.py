@@ -31,6 +31,9 @@ MAX_BATCH_ROWS = 1_000
 MAX_BATCH_CHARACTERS = 4_000_000
 """Entries wait in memory up to here; a hostile source may send rows of a megabyte each."""
 _ORJSON_INTEGER_BITS = 63
+MAX_DEPTH = 100
+"""Of arrays and objects within each other. An API's page may have 900, and `orjson` writes 254."""
+TOO_DEEP = "nested too deep to be kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +60,30 @@ class QuarantineEntry:
 
 def canonical_json(row: SourceRow) -> str:
     """Return the row as JSON with sorted keys. What JSON lacks (decimals, instants, bytes, NaN) becomes text."""
-    return orjson.dumps(_plain(dict(row)), default=_text, option=orjson.OPT_SORT_KEYS).decode()
+    return orjson.dumps(_plain(dict(row), MAX_DEPTH), default=_text, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _plain(value: object) -> object:
+def _plain(value: object, levels: int) -> object:
     """Turn into text what orjson refuses (lone surrogates, 65-bit integers) or loses (NaN becomes null)."""
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+    if isinstance(value, dict | list | tuple):
+        return _plain_parts(value, levels - 1) if levels else TOO_DEEP
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+        return _unicode(value)
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
     if isinstance(value, int) and value.bit_length() > _ORJSON_INTEGER_BITS:
         return hex(value)
     return value
+
+
+def _plain_parts(whole: dict[object, object] | list[object] | tuple[object, ...], levels: int) -> object:
+    if isinstance(whole, dict):
+        return {_unicode(str(key)): _plain(inner, levels) for key, inner in whole.items()}
+    return [_plain(inner, levels) for inner in whole]
+
+
+def _unicode(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _text(value: object) -> str:

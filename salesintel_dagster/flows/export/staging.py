@@ -23,6 +23,9 @@ from salesintel_dagster.domain.ports import ObjectStore
 
 PARQUET_TYPE = "application/vnd.apache.parquet"
 
+DAMAGE = (pa.ArrowException, ValueError, OSError)
+"""What a staged file may raise that a disk or a hand has changed, see `is_damage`."""
+
 
 @dataclass(frozen=True, slots=True)
 class StagedDay:
@@ -57,6 +60,8 @@ class StagedDays:
                 # Floats have no dictionary: 2,000 vectors are written in 23 ms instead of 77, read in 12 instead of 75.
                 use_dictionary=[name for name in schema.names if name not in vectors],
                 column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in vectors},
+                # Of 4,000 changed bits 2,233 gave other rows without a word; checksums take 2 ms for 2,000 vectors.
+                write_page_checksum=True,
             ) as writer:
                 for batch in batches:
                     if batch.num_rows:
@@ -76,7 +81,7 @@ class StagedDays:
             except ObjectMissing:
                 yield None
                 return
-            with pq.ParquetFile(path) as parquet:
+            with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
                 yield parquet
 
     def fingerprint(self, stage: str, day: date) -> SourceFingerprint | None:
@@ -125,7 +130,7 @@ class HeldDays(StagedDays):
                 yield None
                 return
             self._copies[key] = path
-        with pq.ParquetFile(self._copies[key]) as parquet:
+        with pq.ParquetFile(self._copies[key], page_checksum_verification=True) as parquet:
             yield parquet
 
     def let_go(self) -> None:
@@ -140,8 +145,8 @@ class HeldDays(StagedDays):
 
 
 def is_damage(error: Exception) -> bool:
-    """Tell whether a staged file could not be read for what is in it: pyarrow's OSError of that has no errno."""
-    return isinstance(error, pa.ArrowInvalid) or (isinstance(error, OSError) and error.errno is None)
+    """Tell whether an error of DAMAGE is of what is in the file: pyarrow's OSError of that has no errno."""
+    return not isinstance(error, OSError) or error.errno is None
 
 
 def fingerprint_in(schema: pa.Schema) -> SourceFingerprint | None:

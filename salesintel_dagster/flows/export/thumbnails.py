@@ -24,7 +24,8 @@ def _thumbnail(store: ObjectStore, key: str) -> bytes | None:
         with Image.open(io.BytesIO(for_decoding(store.get(key))), formats=("JPEG", "PNG")) as image:
             image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
             out = io.BytesIO()
-            image.convert("RGB").save(out, "JPEG", quality=THUMBNAIL_QUALITY, comment=b"")
+            whole = image.convert("RGBA") if image.mode == "P" else image  # else Pillow warns of one with transparency
+            whole.convert("RGB").save(out, "JPEG", quality=THUMBNAIL_QUALITY, comment=b"")
     except Exception:  # noqa: BLE001 - Pillow raises many kinds on a damaged file; a picture not shown fails no run
         return None
     return out.getvalue()
