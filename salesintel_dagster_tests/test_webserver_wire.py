@@ -272,6 +272,19 @@ def test_an_error_deep_down_is_told_in_short(wire: Wire):
     assert len(text) < 10_000
 
 
+def test_what_a_stop_cuts_off_is_counted_and_no_more():
+    """Bodies that did not come, as of a login, which asks for no token: each was 1 KB of traceback, for 400 clients."""
+    served = _served("auto")
+    wire = next(served)
+    with _logged() as logged, wire.unread(get("/a", "Content-Length: 1")):
+        while not wire.reached:
+            time.sleep(0.01)
+        next(served, None)
+    assert [record.getMessage() for record in logged] == [
+        "Cancel 1 running task(s), timeout graceful shutdown exceeded"
+    ]
+
+
 def test_a_head_without_end_is_cut_off(wire: Wire):
     """J4: httptools took 100 MB of it, before any token was asked for."""
     wire.reached.clear()

@@ -189,6 +189,9 @@ def config(app: App, **others: Any) -> uvicorn.Config:  # noqa: ANN401 - uvicorn
 
 
 def _is_told(record: logging.LogRecord) -> bool:
-    if isinstance(record.exc_info, tuple):  # a formatter takes the text for its own
-        record.exc_text = "".join(traceback.format_exception(*record.exc_info, limit=-MAX_FRAMES)).rstrip()
+    if isinstance(record.exc_info, tuple):
+        if record.exc_info[0] is asyncio.CancelledError:
+            return False  # by a stop, which says how many it cuts off
+        text = "".join(traceback.format_exception(*record.exc_info, limit=-MAX_FRAMES))
+        record.exc_text = text.rstrip()  # a formatter takes it for its own
     return record.msg not in UNTOLD
