@@ -236,6 +236,7 @@ STRANGE = {
         "Connection: close", "Connection: Upgrade"
     ),
     "a refused websocket": REFUSED["a websocket of another site"],
+    "a websocket with a letter that is not ASCII": websocket("/a", "Origin: null", "Sec-WebSocket-Protocol: \xff"),
     "no chunk": get("/a", "Origin: null", "Transfer-Encoding: chunked") + "z\n",
 }
 
