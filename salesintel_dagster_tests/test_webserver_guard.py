@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+import shutil
+import subprocess
 from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +16,7 @@ from click.testing import CliRunner
 from salesintel_dagster.domain.clock import SYSTEM_CLOCK
 from salesintel_dagster.domain.errors import SettingInvalid
 from salesintel_dagster.webserver.__main__ import door, serve
-from salesintel_dagster.webserver.access import SESSION_SECONDS, Access, read_token
+from salesintel_dagster.webserver.access import HOW_TO_MAKE_ONE, SESSION_SECONDS, Access, read_token
 from salesintel_dagster.webserver.guard import LOGIN_PATH, Guard, Receive, Send
 from salesintel_dagster.webserver.rule import allowed_hosts
 
@@ -258,6 +260,17 @@ def test_the_document_names_every_option_and_no_other():
     text = (Path(__file__).parents[1] / "docs" / "webserver.md").read_text()
     ours = {name for option in serve.params for name in option.opts if name.startswith("--")}
     assert set(re.findall(r"`(--[a-z-]+)", text)) == ours
+
+
+def test_the_token_that_we_say_how_to_make_is_never_open_to_others(tmp_path: Path):
+    """A chmod afterwards is late: another user who opened the file while it was empty read 20 tokens of 20."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not on PATH")
+    command = HOW_TO_MAKE_ONE.replace("FILE", "token")
+    assert command in (Path(__file__).parents[1] / "docs" / "webserver.md").read_text()
+    assert "chmod" not in command
+    subprocess.run(["/bin/sh", "-c", f"umask 022; {command}"], cwd=tmp_path, check=True)
+    assert read_token(tmp_path / "token")
 
 
 def test_two_kinds_of_definitions_at_once_are_wrong_usage():

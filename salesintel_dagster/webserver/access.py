@@ -21,6 +21,8 @@ SESSION_SECONDS = 12 * 3600
 MIN_TOKEN_CHARACTERS = 32
 TOKEN = re.compile(rf"[A-Za-z0-9._~+/=-]{{{MIN_TOKEN_CHARACTERS},512}}")
 MAX_TOKEN_FILE_BYTES = 4096
+HOW_TO_MAKE_ONE = "(umask 077; openssl rand -hex 32 > FILE)"
+"""Not chmod afterwards: who opened the file while it was empty reads on."""
 SESSION = re.compile(r"(?P<end>[0-9]{1,12})\.(?P<mac>[0-9a-f]{64})")
 
 
@@ -75,11 +77,14 @@ def read_token(path: Path) -> str:
     except OSError as error:
         raise SettingInvalid(f"--token-file {path} cannot be read: {error.strerror}") from None
     if mode & stat.S_IRWXO:
-        raise SettingInvalid(f"--token-file {path} is open to every user of this machine; chmod 600 it")
+        raise SettingInvalid(
+            f"--token-file {path} is open to every user of this machine, who may have read it; remove it and make a new"
+            f" one with: {HOW_TO_MAKE_ONE}"
+        )
     token = content.decode("ascii", "replace").strip()
     if len(content) > MAX_TOKEN_FILE_BYTES or not TOKEN.fullmatch(token):
         raise SettingInvalid(
             f"--token-file {path} must hold one token of {MIN_TOKEN_CHARACTERS} to 512 letters, digits or ._~+/=-; "
-            "make one with: openssl rand -hex 32"
+            f"make one with: {HOW_TO_MAKE_ONE}"
         )
     return token
