@@ -27,6 +27,7 @@ MAX_HEADERS = 100
 MAX_INTERIM_ANSWERS = 10
 """A host sends one or two. Thousands in each of the 16 answers that an image may take were 0.7 s of a core."""
 
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PROTOCOL = b"HTTP/"
 _INTERIM = re.compile(rb"HTTP/\S+\s+1[0-9][0-9](?:\s|$)")
 _NAME = re.compile(rb"[!-9;-~]+(?=:)")
@@ -50,6 +51,12 @@ class BoundedResponse(http.client.HTTPResponse):
             self.fp = body
         told = [*self.headers.get_all("Content-Length", []), *self.headers.get_all("Transfer-Encoding", [])]
         self.will_close |= len(told) > 1 or self.status < HTTPStatus.OK  # another reader would end it elsewhere
+
+    @property
+    def redirect(self) -> str | None:
+        """Where the answer leads, as UTF-8; None where it is no redirect."""
+        location = self.headers.get("Location") if self.status in _REDIRECTS else None
+        return location.encode("latin-1", "replace").decode("utf-8", "replace") if location else None
 
     def retry_after(self, now: datetime) -> float | None:
         """Return the seconds that the host asks to wait; None where it says nothing."""

@@ -38,7 +38,6 @@ MAX_DRAINED_SECONDS = 0.5
 the page of a redirect and never send it."""
 USER_AGENT = "salesintel-dagster/0.1 (+image export)"
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PACKED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
 """Content encodings. Object stores also tell `aws-chunked`, `base64` or an empty one of a plain picture."""
 _UNRESOLVABLE = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
@@ -146,9 +145,8 @@ class HttpImageFetcher(ImageFetcher):
         return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
     def _taken(self, response: BoundedResponse, target: ImageUrl, reader: BoundedReader) -> bytes | str:
-        location = response.headers.get("Location")
-        if response.status in _REDIRECTS and location:
-            return location.encode("latin-1", "replace").decode("utf-8", "replace")
+        if (location := response.redirect) is not None:
+            return location
         if response.status != HTTPStatus.OK:
             raise_status(response.status, target.host, response.retry_after(self._clock.now()))
         if not _PACKED.isdisjoint(response.headers.get("Content-Encoding", "").lower().replace(",", " ").split()):

@@ -39,7 +39,6 @@ MAX_OVERHEAD_BYTES = 256 * 1024
 MAX_REDIRECTS = 5
 PAGE_RETRY_BASE_SECONDS = 1.0
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 _MAX_INTEGER_DIGITS = 300
 """A longer one becomes a Decimal: Python refuses to read integers of more than 4,300 digits at all."""
@@ -166,8 +165,7 @@ class RestClient:
         return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
     def _taken(self, response: BoundedResponse, url: str) -> Answer | str:
-        location = response.headers.get("Location")
-        if response.status in _REDIRECTS and location:
+        if (location := response.redirect) is not None:
             return location
         if response.status != HTTPStatus.OK:
             self._raise_status(response)
