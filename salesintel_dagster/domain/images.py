@@ -15,12 +15,11 @@ from enum import StrEnum
 from salesintel_dagster.domain.errors import ImageRefused
 from salesintel_dagster.domain.jpeg_filling import without_filling
 from salesintel_dagster.domain.outcome import ImageStatus
-from salesintel_dagster.domain.png_texts import without_texts
+from salesintel_dagster.domain.png import CHUNK_OVERHEAD, PNG_MAGIC, without_texts
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 JPEG_END = b"\xff\xd9"
 JPEG_SCAN = b"\xff\xda"
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAX_SIDE_PIXELS = 65_535
 """A JPEG's own limit. Each row costs Pillow memory too: to shrink a PNG of 1 x 40,000,000, 78 KB, took 1.3 GB."""
 MAX_SCANS = 64
@@ -53,7 +52,6 @@ _JPEG_METADATA = frozenset(range(0xE0, 0xF0)) - {0xE0, 0xEE}
 """Without JFIF and Adobe, which say what the colours mean."""
 _JPEG_COMMENT = 0xFE
 _JPEG_EXIF, _EXIF = 0xE1, b"Exif\0\0"
-_PNG_CHUNK_OVERHEAD = 12
 _PNG_PROFILE = b"iCCP"
 
 
@@ -219,7 +217,7 @@ def _png_header(data: bytes) -> ImageHeader:
     length, name, width, height = struct.unpack_from(">I4sII", data, len(PNG_MAGIC))
     if (length, name) != (13, b"IHDR") or 0 in {width, height}:
         raise _not_an_image("a PNG without a size")
-    at = len(PNG_MAGIC) + length + _PNG_CHUNK_OVERHEAD
+    at = len(PNG_MAGIC) + length + CHUNK_OVERHEAD
     profiles = 0
     for _ in range(MAX_SEGMENTS):
         length, name = struct.unpack_from(">I4s", data, at)
@@ -228,7 +226,7 @@ def _png_header(data: bytes) -> ImageHeader:
             break
         if name == b"IDAT":
             return ImageHeader(ImageKind.PNG, width, height, at)
-        at += length + _PNG_CHUNK_OVERHEAD
+        at += length + CHUNK_OVERHEAD
     raise _not_an_image(f"a PNG with more than {MAX_SEGMENTS} chunks or {MAX_PROFILES} profiles before its pixels")
 
 
@@ -236,10 +234,10 @@ def _png_is_whole(data: bytes) -> bool:
     at = len(PNG_MAGIC)
     profiles = 0
     for _ in range(MAX_PNG_CHUNKS):
-        if at + _PNG_CHUNK_OVERHEAD > len(data):
+        if at + CHUNK_OVERHEAD > len(data):
             return False
         length, name = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
-        at += length + _PNG_CHUNK_OVERHEAD
+        at += length + CHUNK_OVERHEAD
         profiles += name == _PNG_PROFILE
         if profiles > MAX_PROFILES:
             break

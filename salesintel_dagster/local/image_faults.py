@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from salesintel_dagster.domain.png import square_png
 from salesintel_dagster.local.loopback import Send, answer, start_answer
 from salesintel_dagster.local.pictures import draw_product
 
@@ -53,12 +54,7 @@ def example_picture() -> bytes:
 
 def png_bomb(side_pixels: int = BOMB_SIDE_PIXELS) -> bytes:
     """Return a PNG of a few bytes that says it is `side_pixels` high and wide."""
-    header = struct.pack(">IIBBBBB", side_pixels, side_pixels, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 64)), (b"IEND", b""))
-    packed = [
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+    return square_png(side_pixels, b"\0" * 64)
 
 
 def jpeg_bomb(side_pixels: int = BOMB_SIDE_PIXELS) -> bytes:
