@@ -81,7 +81,7 @@ class StagedDays:
             except ObjectMissing:
                 yield None
                 return
-            with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            with _checked(path) as parquet:
                 yield parquet
 
     def fingerprint(self, stage: str, day: date) -> SourceFingerprint | None:
@@ -130,7 +130,7 @@ class HeldDays(StagedDays):
                 yield None
                 return
             self._copies[key] = path
-        with pq.ParquetFile(self._copies[key], page_checksum_verification=True) as parquet:
+        with _checked(self._copies[key]) as parquet:
             yield parquet
 
     def let_go(self) -> None:
@@ -142,6 +142,10 @@ class HeldDays(StagedDays):
         path = self._copies.pop(key, None)
         if path is not None:
             path.unlink()
+
+
+def _checked(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(path, page_checksum_verification=True)
 
 
 def is_damage(error: Exception) -> bool:
